@@ -1,0 +1,35 @@
+# One command sets up and shows the parity report, one sets up and runs everything that must pass.
+# Needs Python 3.11 or newer and nothing else; everything it installs goes into .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help parity test clean
+
+help: ## say what the targets do
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+parity: $(INSTALLED) ## set up, then judge drifting_torch against the paper
+	$(BIN)/drifting-parity report
+
+test: $(INSTALLED) ## set up, then run the linters, the project's tests and the parity suite
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/
+	$(BIN)/pytest -n auto parity/
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so that an installation cut short starts again.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is Python %d.%d, expected 3.11 or newer: make PYTHON=python3.11 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,dev]"
+	@touch $@

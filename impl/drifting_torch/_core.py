@@ -1,0 +1,381 @@
+"""The loss of one feature without a graph over the N×M work (A.6).
+
+Everything but the mean square at the end is stop-gradient (S3-sg), so the forward pass computes
+the summed normalised drift once, keeps it, and the backward pass is one product. The work goes
+over chunks of groups (a group is one label and one vector), small enough to stay in cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from drifting_spec import Readings, implements
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from drifting_torch._affinity import (
+    Targets,
+    affinities,
+    balanced,
+    masked_logits,
+    self_entries,
+)
+from drifting_torch._distances import exact_distances, pair_distances
+
+_CHUNK_ENTRIES = {"cpu": 2**17}
+"""Entries of one chunk's [groups, N, M] buffer; half a MiB in float32 stays in a core's cache."""
+
+_CHUNK_ENTRIES_ELSEWHERE = 2**26
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One feature's inputs, checked, and the arithmetic to treat them in.
+
+    ``weight`` [L, M] holds the kernel weights in the order of the targets, None if all are one.
+    ``normalized=False`` leaves out A.6: raw distances, raw temperatures, no S and no λ.
+    """
+
+    generated: Tensor
+    positive: Tensor
+    unconditional: Tensor | None
+    weight: Tensor | None
+    temperatures: tuple[float, ...]
+    readings: Readings
+    dtype: torch.dtype
+    normalized: bool = True
+
+    @property
+    def targets(self) -> int:
+        """M, the number of targets of each generated sample."""
+        extra = 0 if self.unconditional is None else self.unconditional.shape[1]
+        return self.positive.shape[1] + self.generated.shape[1] + extra
+
+    @property
+    def wide(self) -> torch.dtype:
+        """The dtype of sums over the batch."""
+        return torch.float32 if self.generated.device.type == "mps" else torch.float64
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some labels and vectors: their points [B, N, C] and targets [B, M, C], and centred copies."""
+
+    labels: slice
+    vectors: slice
+    points: Tensor
+    targets_at: Tensor
+    centred_points: Tensor
+    centred_targets: Tensor
+
+    def part(self, tensor: Tensor) -> Tensor:
+        """View of this chunk's groups in a tensor [L, V, ...]."""
+        return tensor[self.labels, self.vectors]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is shared over the batch: S [1|L, 1|V] and λ [T, 1|L, 1|V], before any floor."""
+
+    feature_scale: Tensor
+    drift_scale: Tensor
+
+
+def group_slices(problem: Problem) -> Iterator[tuple[slice, slice]]:
+    """Go over all groups, a few at a time: whole labels, or vectors of one label."""
+    labels, count, vectors, _ = problem.generated.shape
+    entries = _CHUNK_ENTRIES.get(problem.generated.device.type, _CHUNK_ENTRIES_ELSEWHERE)
+    groups = max(1, entries // (count * problem.targets))
+    label_step = max(1, groups // vectors)
+    vector_step = min(vectors, groups)
+    for label in range(0, labels, label_step):
+        for vector in range(0, vectors, vector_step):
+            yield slice(label, label + label_step), slice(vector, vector + vector_step)
+
+
+def chunks(problem: Problem) -> Iterator[Chunk]:
+    """Gather the groups of each slice, in the arithmetic's dtype, and centre them."""
+    for labels, vectors in group_slices(problem):
+        yield _chunk(problem, labels, vectors)
+
+
+def _chunk(problem: Problem, labels: slice, vectors: slice) -> Chunk:
+    sets = [problem.positive, problem.generated]
+    if problem.unconditional is not None:
+        sets.append(problem.unconditional)
+    parts = [samples[labels, :, vectors].transpose(1, 2).to(problem.dtype) for samples in sets]
+    targets_at = torch.cat(parts, dim=2).flatten(0, 1)
+    first = problem.positive.shape[1]
+    rows = slice(first, first + problem.generated.shape[1])
+    centred = targets_at - targets_at.mean(1, keepdim=True)
+    return Chunk(
+        labels, vectors, targets_at[:, rows], targets_at, centred[:, rows], centred
+    )
+
+
+@implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
+def measure_distances(problem: Problem) -> tuple[Tensor, Tensor]:
+    """All distances [L, V, N, M] and the feature scale S [1|L, 1|V] in the wide dtype."""
+    labels, count, vectors, channels = problem.generated.shape
+    distances = torch.empty(
+        (labels, vectors, count, problem.targets),
+        dtype=problem.dtype,
+        device=problem.generated.device,
+    )
+    columns = torch.empty(
+        (labels, vectors, problem.targets), dtype=problem.wide, device=distances.device
+    )
+    for chunk in chunks(problem):
+        found = pair_distances(
+            chunk.points, chunk.targets_at, chunk.centred_points, chunk.centred_targets
+        )
+        _settle(found, problem)
+        shape = chunk.part(distances).shape
+        chunk.part(distances).copy_(found.view(shape))
+        chunk.part(columns).copy_(found.sum(-2, dtype=problem.wide).view(shape[:2] + shape[3:]))
+    return distances, _feature_scale(problem, distances, columns) / math.sqrt(channels)
+
+
+def _settle(distances: Tensor, problem: Problem) -> None:
+    """A sample's distance to itself is 0; the release floors every squared distance at 1e-8."""
+    own = Targets(problem.positive.shape[1], masked=True)
+    self_entries(distances, own).zero_()
+    if problem.readings.floors == "release":
+        distances.clamp_min_(1e-4)
+
+
+def _scale_weights(problem: Problem) -> Tensor:
+    """Weights [L, M] of the columns in the mean distance; 0 for those that do not enter."""
+    if problem.weight is not None:
+        weight = problem.weight.to(problem.wide, copy=True)
+    else:
+        shape = (problem.generated.shape[0], problem.targets)
+        weight = torch.ones(shape, dtype=problem.wide, device=problem.generated.device)
+    first = problem.positive.shape[1]
+    if problem.readings.scale_samples == "positives":
+        weight[:, first:] = 0
+    elif problem.readings.scale_samples == "negatives":
+        weight[:, :first] = 0
+    return weight
+
+
+def _feature_scale(problem: Problem, distances: Tensor, columns: Tensor) -> Tensor:
+    """Mean distance [1|L, 1|V]: the ratio of weighted sums over the scope."""
+    readings = problem.readings
+    labels, count, vectors, _ = problem.generated.shape
+    weight = _scale_weights(problem)
+    if readings.location_sharing == "all_pairs":
+        sums, pairs = _all_pairs(problem, weight)
+    else:
+        sums = (columns * weight.unsqueeze(1)).sum(-1)
+        pairs = (count * weight.sum(-1, keepdim=True)).expand(labels, vectors).clone()
+    if readings.scale_self_pairs == "without":
+        own = Targets(problem.positive.shape[1], masked=True)
+        own_weight = weight[:, own.positives : own.positives + count].unsqueeze(1)
+        own_distance = self_entries(distances, own).to(problem.wide)
+        sums = sums - (own_distance * own_weight).sum(-1)
+        pairs = pairs - own_weight.sum(-1)
+    return _over_zero(_shared(sums, readings), _shared(pairs, readings))
+
+
+def _shared(sums: Tensor, readings: Readings) -> Tensor:
+    """Sum [L, V] over what shares a statistic."""
+    if readings.statistics_scope == "batch":
+        sums = sums.sum(0, keepdim=True)
+    if readings.location_sharing != "none":
+        sums = sums.sum(1, keepdim=True)
+    return sums
+
+
+def _over_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Quotient with 0/0 := 0 (the paper has no floors, so that everything may coincide)."""
+    return torch.where(denominator == 0, 0.0, numerator / denominator)
+
+
+def _all_pairs(problem: Problem, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted sums [L, V] of the distances between every two locations, and of their weights."""
+    labels, count, vectors, _ = problem.generated.shape
+    sums = torch.zeros((labels, vectors), dtype=problem.wide, device=weight.device)
+    for chunk in chunks(problem):
+        for label in range(*chunk.labels.indices(labels)):
+            everywhere = _chunk(problem, slice(label, label + 1), slice(0, vectors)).targets_at
+            inside = label - chunk.labels.indices(labels)[0]
+            here = chunk.points.view(-1, *chunk.part(sums).shape[1:2], *chunk.points.shape[1:])
+            for offset, vector in enumerate(range(*chunk.vectors.indices(vectors))):
+                points = here[inside, offset].expand(vectors, -1, -1).contiguous()
+                found = exact_distances(points, everywhere)
+                if problem.readings.floors == "release":
+                    found.clamp_min_(1e-4)
+                per_column = found.sum(-2, dtype=problem.wide)
+                sums[label, vector] = (per_column * weight[label]).sum()
+    pairs = count * vectors * weight.sum(-1, keepdim=True).expand(labels, vectors)
+    return sums, pairs.clone()
+
+
+def used_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The divisors of the coordinates and of the distances, after the readings' floors.
+
+    The second is in units where the distances' mean is √C, as it is for φ̃ = φ/S (EQ-20).
+    """
+    if problem.readings.floors == "none":
+        return feature_scale, feature_scale
+    if problem.readings.floors == "seed":
+        floored = feature_scale.clamp_min(1e-8)
+        return floored, floored
+    root = math.sqrt(problem.generated.shape[-1])
+    return feature_scale.clamp_min(1e-3), (feature_scale * root).clamp_min(1e-3) / root
+
+
+@implements("EQ-22", "EQ-23", "EQ-25", "A6-tau", "A6-lambda", "ALG2-10")
+def drifts(
+    problem: Problem, distances: Tensor, coordinate_scale: Tensor, distance_scale: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """Every temperature's drift V [L, V, N, C] on φ̃, and its squares summed [T, L, V]."""
+    labels, count, vectors, channels = problem.generated.shape
+    device, shape = distances.device, (labels, vectors)
+    drift = [
+        torch.empty((*shape, count, channels), dtype=problem.dtype, device=device)
+        for _ in problem.temperatures
+    ]
+    energy = torch.empty((len(drift), *shape), dtype=problem.wide, device=device)
+    per_distance = _inverse(distance_scale).expand(shape)
+    per_coordinate = _inverse(coordinate_scale).expand(shape)
+    root = math.sqrt(channels)
+    scaled = problem.normalized and problem.readings.temperature_scaling == "sqrt_channels"
+    for chunk in chunks(problem):
+        targets = _targets(problem, chunk, vectors)
+        found = chunk.part(distances).flatten(0, 1)
+        to_unit = chunk.part(per_coordinate).reshape(-1, 1, 1).to(problem.dtype)
+        for index, temperature in enumerate(problem.temperatures):
+            effective = temperature * (root if scaled else 1.0)
+            factor = (chunk.part(per_distance) / effective).reshape(-1, 1, 1)
+            # One unit of an additive mask: of the mean distance for add_100, else of a distance.
+            unit = root if problem.normalized and problem.readings.self_mask == "add_100" else 1.0
+            shift = torch.full_like(factor, unit / effective).to(problem.dtype)
+            logits = masked_logits(found, factor.to(problem.dtype), shift, targets, problem.readings)
+            coefficients = balanced(affinities(logits, targets, problem.readings), targets)
+            moved = torch.bmm(coefficients, chunk.centred_targets).mul_(to_unit)
+            chunk.part(energy[index]).copy_(
+                moved.to(problem.wide).square().sum((1, 2)).view_as(chunk.part(energy[index]))
+            )
+            chunk.part(drift[index]).copy_(moved.view_as(chunk.part(drift[index])))
+    return drift, energy
+
+
+def _targets(problem: Problem, chunk: Chunk, vectors: int) -> Targets:
+    if problem.weight is None:
+        return Targets(problem.positive.shape[1], masked=True)
+    weight = problem.weight[chunk.labels].to(problem.dtype)
+    width = len(range(*chunk.vectors.indices(vectors)))
+    columns = weight.unsqueeze(1).expand(-1, width, -1).reshape(-1, 1, weight.shape[-1])
+    return Targets(problem.positive.shape[1], True, columns, columns.log())
+
+
+def _inverse(scale: Tensor) -> Tensor:
+    """Reciprocal with 1/0 := 0: what coincides entirely has no drift."""
+    return torch.where(scale == 0, 0.0, 1.0 / scale)
+
+
+def _drift_scale(problem: Problem, energy: Tensor) -> Tensor:
+    """λ [T, 1|L, 1|V]: root mean square of V over its scope."""
+    _, count, _, channels = problem.generated.shape
+    groups = _shared(torch.ones_like(energy[0]), problem.readings)
+    sums = torch.stack([_shared(each, problem.readings) for each in energy])
+    return (sums / (groups * count * channels)).sqrt()
+
+
+def _inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
+    floors = problem.readings.floors
+    if floors == "release":
+        return drift_scale.square().clamp_min(1e-8).rsqrt()
+    if floors == "seed":
+        return 1.0 / drift_scale.clamp_min(1e-8)
+    return _inverse(drift_scale)
+
+
+@implements("EQ-A6tau", "A6-order")
+def _summed(problem: Problem, drift: list[Tensor], inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Ṽ = Σ V_τ/λ_τ in the memory of the first, and its squares summed [L, V]."""
+    summed = drift[0]
+    squares = torch.empty_like(inverse[0])
+    for here in group_slices(problem):
+        part = summed[here]
+        part.mul_(inverse[0][here][..., None, None].to(problem.dtype))
+        for index in range(1, len(drift)):
+            part.addcmul_(drift[index][here], inverse[index][here][..., None, None].to(part.dtype))
+        squares[here] = part.to(problem.wide).square().sum((-2, -1))
+    return summed, squares
+
+
+@implements("EQ-26", "A6-mse", "A5-sum")
+def loss_and_slope(problem: Problem) -> tuple[Tensor, Tensor, Statistics]:
+    """``per_label`` [L], its gradient with the target frozen [L, N, V, C], and the statistics.
+
+    The gradient of ``per_label[l]`` is nonzero on label l alone, so that one tensor holds all.
+    """
+    labels, count, vectors, channels = problem.generated.shape
+    readings = problem.readings
+    distances, feature_scale = measure_distances(problem)
+    if not problem.normalized:
+        feature_scale = torch.ones_like(feature_scale)
+    coordinate_scale, distance_scale = used_scales(problem, feature_scale)
+    drift, energy = drifts(problem, distances, coordinate_scale, distance_scale)
+    del distances
+    drift_scale = _drift_scale(problem, energy)
+    inverse = torch.ones_like(drift_scale)
+    if problem.normalized:
+        inverse = _inverse_drift_scale(problem, drift_scale)
+    inverse = inverse.expand_as(energy)
+    summed, squares = _summed(problem, drift, inverse)
+    if readings.temperature_aggregation != "sum_drifts_then_mse":
+        squares = (energy * inverse.square()).sum(0)
+    per_entry = 1.0 / count
+    if readings.channel_reduction == "mean":
+        per_entry /= channels
+    if readings.location_reduction == "mean":
+        per_entry /= vectors
+    if readings.temperature_aggregation == "per_temperature_mse_mean":
+        per_entry /= len(problem.temperatures)
+    per_label = squares.sum(1) * per_entry
+    slope = (-2.0 * per_entry * _inverse(coordinate_scale)).expand(labels, vectors)
+    summed.mul_(slope[:, :, None, None].to(problem.dtype))
+    return per_label, summed.transpose(1, 2), Statistics(feature_scale, drift_scale)
+
+
+@implements("EQ-6", "EQ-13", "S3-sg", "ALG1-5", "ALG1-6")
+class DriftingLossFunction(torch.autograd.Function):
+    """``per_label`` [L] of a :class:`Problem`, differentiable in the generated samples alone."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
+        ctx: Any, generated: Tensor, problem: Problem
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute everything; keep what the backward pass multiplies."""
+        with torch.autocast(generated.device.type, enabled=False):
+            per_label, slope, statistics = loss_and_slope(problem)
+        outputs = tuple(
+            value.to(loss_dtype(problem))
+            for value in (per_label, statistics.feature_scale, statistics.drift_scale)
+        )
+        ctx.save_for_backward(slope)
+        ctx.generated_dtype = generated.dtype
+        ctx.mark_non_differentiable(*outputs[1:])
+        return outputs  # pyright: ignore[reportReturnType] -- three, as made above
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+        """−2Ṽ/(numel·S) for each label, times the gradient that arrives for it."""
+        context: Any = ctx
+        (slope,) = context.saved_tensors
+        arriving = gradients[0].to(slope.dtype)[:, None, None, None]
+        return (slope * arriving).to(context.generated_dtype), None
+
+
+def loss_dtype(problem: Problem) -> torch.dtype:
+    """The dtype of the loss: float64 for float64 features, float32 for all others."""
+    return torch.float64 if problem.generated.dtype == torch.float64 else torch.float32

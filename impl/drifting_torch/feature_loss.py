@@ -1,0 +1,283 @@
+"""The drifting loss over all features of A.5, with the vanilla term."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from drifting_spec import PAPER, RELEASE, SEED, Readings, implements
+from torch import Tensor
+
+from drifting_torch._validation import check_readings, check_temperatures, check_tensor
+from drifting_torch.features import FeatureVectorizationConfig
+from drifting_torch.loss import (
+    PAPER_TEMPERATURES,
+    DriftingLossOutput,
+    drifting_loss,
+    problem_of,
+    solve,
+)
+
+
+@dataclass(frozen=True, init=False)
+class FeatureDriftingConfig:
+    """How the feature-space loss is formed.
+
+    Attributes
+    ----------
+    temperatures
+        τ's (A6-taus).
+    vectorization
+        Which vectors of A.5 are formed; it takes over the readings unless it is given.
+    include_raw_drift_loss
+        Whether the vanilla drifting loss, without φ, is added (A5-vanilla).
+    raw_drift_loss_weight
+        What it is multiplied by.
+    readings
+        How the text is read where it leaves a choice.
+
+    The keywords ``temperature_aggregation``, ``scale_temperature_by_sqrt_channels`` and
+    ``share_location_normalization`` set the readings ``temperature_aggregation``,
+    ``temperature_scaling`` and ``location_sharing``, which alone hold these choices.
+    """
+
+    temperatures: tuple[float, ...]
+    vectorization: FeatureVectorizationConfig
+    include_raw_drift_loss: bool
+    raw_drift_loss_weight: float
+    readings: Readings = field()
+
+    def __init__(
+        self,
+        temperatures: Sequence[float] = PAPER_TEMPERATURES,
+        vectorization: FeatureVectorizationConfig | None = None,
+        *,
+        include_raw_drift_loss: bool = True,
+        raw_drift_loss_weight: float = 1.0,
+        readings: Readings = PAPER,
+        temperature_aggregation: str | None = None,
+        scale_temperature_by_sqrt_channels: bool | None = None,
+        share_location_normalization: bool | None = None,
+    ) -> None:
+        readings = check_readings(readings)
+        if temperature_aggregation is not None:
+            readings = readings.with_reading("temperature_aggregation", temperature_aggregation)
+        if scale_temperature_by_sqrt_channels is not None:
+            scaling = "sqrt_channels" if scale_temperature_by_sqrt_channels else "raw"
+            readings = readings.with_reading("temperature_scaling", scaling)
+        if share_location_normalization is not None:
+            sharing = "same_location_pairs" if share_location_normalization else "none"
+            readings = readings.with_reading("location_sharing", sharing)
+        if not raw_drift_loss_weight >= 0:
+            raise ValueError(
+                f"raw_drift_loss_weight is {raw_drift_loss_weight}, expected at least 0"
+            )
+        values: dict[str, object] = {
+            "temperatures": check_temperatures(temperatures),
+            "vectorization": vectorization or FeatureVectorizationConfig(readings=readings),
+            "include_raw_drift_loss": include_raw_drift_loss,
+            "raw_drift_loss_weight": float(raw_drift_loss_weight),
+            "readings": readings,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def paper(cls) -> FeatureDriftingConfig:
+        """What the paper's text says; the defaults."""
+        return cls()
+
+    @classmethod
+    def release(cls) -> FeatureDriftingConfig:
+        """What the authors' release does."""
+        return cls(readings=RELEASE)
+
+    @classmethod
+    def seed(cls) -> FeatureDriftingConfig:
+        """What the repository of the seed note does by default: τ = 0.05, vanilla and x² off."""
+        return cls(
+            (0.05,),
+            FeatureVectorizationConfig(include_input_x2_mean=False, readings=SEED),
+            include_raw_drift_loss=False,
+            readings=SEED,
+        )
+
+
+@dataclass(frozen=True)
+class FeatureDriftingLossOutput:
+    """The loss over all features and its parts.
+
+    Attributes
+    ----------
+    loss
+        Scalar, ``feature_loss + raw_drift_loss_weight · raw_loss``; differentiable in the
+        generated features and samples.
+    feature_loss
+        Scalar, the sum over the features (A6-sum-features).
+    raw_loss
+        Scalar, the vanilla term before its weight; None where it is off.
+    terms
+        The loss of each feature by key.
+    raw_term
+        The vanilla term with its statistics; None where it is off.
+    """
+
+    loss: Tensor
+    feature_loss: Tensor
+    raw_loss: Tensor | None
+    terms: dict[str, DriftingLossOutput]
+    raw_term: DriftingLossOutput | None
+
+
+@implements("EQ-14", "A6-sum-features", "A5-vanilla", "A5-sum")
+def feature_space_drifting_loss(
+    generated: Mapping[str, Tensor],
+    positive: Mapping[str, Tensor],
+    unconditional: Mapping[str, Tensor] | None = None,
+    unconditional_weight: Tensor | None = None,
+    *,
+    generated_samples: Tensor | None = None,
+    positive_samples: Tensor | None = None,
+    unconditional_samples: Tensor | None = None,
+    config: FeatureDriftingConfig | None = None,
+) -> FeatureDriftingLossOutput:
+    """Sum of the drifting losses of all features, and the vanilla drifting loss without φ.
+
+    Parameters
+    ----------
+    generated, positive, unconditional
+        Features by key, each as in :func:`drifting_loss`: [L, N, V, C], [L, P, V, C],
+        [L, U, V, C], the same keys in all.
+    unconditional_weight
+        Kernel weight w [L] or [L, U], required with unconditional samples.
+    generated_samples, positive_samples, unconditional_samples
+        The raw samples [L, N, ...], [L, P, ...], [L, U, ...] for the vanilla term, where all
+        entries of a sample are the channels of one vector; required where the term is on.
+    config
+        ``FeatureDriftingConfig()``, the paper, if None.
+
+    Returns
+    -------
+    FeatureDriftingLossOutput
+        ``.loss``, ``.feature_loss``, ``.raw_loss`` and the terms.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For anything that does not fit, naming the feature and the argument.
+    """
+    config = config or FeatureDriftingConfig()
+    _check_keys(generated, positive, unconditional)
+    terms = {
+        key: _named(
+            key,
+            value,
+            positive[key],
+            None if unconditional is None else unconditional[key],
+            unconditional_weight,
+            config,
+        )
+        for key, value in generated.items()
+    }
+    feature_loss = torch.stack([term.loss for term in terms.values()]).sum()
+    raw_term = None
+    if config.include_raw_drift_loss:
+        raw_term = _vanilla(
+            generated_samples, positive_samples, unconditional_samples, unconditional_weight, config
+        )
+    loss, raw_loss = feature_loss, None
+    if raw_term is not None:
+        raw_loss = raw_term.loss
+        loss = feature_loss + config.raw_drift_loss_weight * raw_loss
+    return FeatureDriftingLossOutput(loss, feature_loss, raw_loss, terms, raw_term)
+
+
+def _check_keys(
+    generated: Mapping[str, Tensor],
+    positive: Mapping[str, Tensor],
+    unconditional: Mapping[str, Tensor] | None,
+) -> None:
+    if not generated:
+        raise ValueError("generated holds no features, expected at least one")
+    for name, other in (("positive", positive), ("unconditional", unconditional)):
+        if other is not None and set(other) != set(generated):
+            differing = sorted(set(other) ^ set(generated))
+            raise ValueError(
+                f"{name} holds other features than generated: {differing} are in one of them alone"
+            )
+
+
+def _named(
+    key: str,
+    generated: Tensor,
+    positive: Tensor,
+    unconditional: Tensor | None,
+    weight: Tensor | None,
+    config: FeatureDriftingConfig,
+) -> DriftingLossOutput:
+    try:
+        return drifting_loss(
+            generated,
+            positive,
+            unconditional,
+            weight,
+            temperatures=config.temperatures,
+            readings=config.readings,
+        )
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"feature {key!r}: {error}") from error
+
+
+def _vanilla(
+    generated: Tensor | None,
+    positive: Tensor | None,
+    unconditional: Tensor | None,
+    weight: Tensor | None,
+    config: FeatureDriftingConfig,
+) -> DriftingLossOutput:
+    """The loss on the samples themselves: one vector whose channels are all their entries."""
+    if generated is None or positive is None:
+        name = "generated_samples" if generated is None else "positive_samples"
+        raise ValueError(
+            f"{name} is None, expected the raw samples [L, N, ...] because include_raw_drift_loss "
+            "is true"
+        )
+    if (unconditional is None) != (weight is None):
+        raise ValueError(
+            "unconditional_samples is None, expected the raw samples [L, U, ...] since the "
+            "features have unconditional samples and include_raw_drift_loss is true"
+            if unconditional is None
+            else "unconditional_samples is given without an unconditional_weight"
+        )
+    flat = [
+        _flattened(f"{name}_samples", value)
+        for name, value in (
+            ("generated", generated),
+            ("positive", positive),
+            ("unconditional", unconditional),
+        )
+        if value is not None
+    ]
+    raw = config.readings.vanilla_term == "raw"
+    readings = config.readings
+    if raw:
+        readings = replace(readings, temperature_aggregation="per_temperature_mse_mean")
+    problem = problem_of(
+        flat[0],
+        flat[1],
+        flat[2] if len(flat) == 3 else None,
+        weight,
+        temperatures=config.temperatures,
+        readings=readings,
+        normalized=not raw,
+    )
+    return solve(flat[0], problem)
+
+
+def _flattened(name: str, samples: Tensor) -> Tensor:
+    if samples.dim() < 3:
+        raise ValueError(f"{name} has shape {tuple(samples.shape)}, expected [L, N, ...]")
+    flat = samples.flatten(2).unsqueeze(2)
+    return check_tensor(name, flat, "L N V C")
+

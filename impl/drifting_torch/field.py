@@ -1,0 +1,147 @@
+"""The drifting field: Algorithm 2 on points, without A.6's normalisation."""
+
+from __future__ import annotations
+
+import torch
+from drifting_spec import PAPER, Readings, implements
+from torch import Tensor
+
+from drifting_torch._affinity import Targets, affinities, balanced, masked_logits
+from drifting_torch._distances import pair_distances
+from drifting_torch._validation import (
+    check_finite,
+    check_like,
+    check_not_negative,
+    check_readings,
+    check_temperature,
+    check_tensor,
+    reads_values,
+)
+
+
+def compute_dtype(dtype: torch.dtype, readings: Readings) -> torch.dtype:
+    """The arithmetic used for inputs of ``dtype``: float32 or better.
+
+    Without any softmax (``softmax_axes='none'``) the affinities are e^(−1/τ) in size and their
+    products leave float32's range, so that float64 is used.
+    """
+    if dtype == torch.float64 or readings.softmax_axes == "none":
+        return torch.float64
+    return torch.float32
+
+
+@implements("ALG2-1", "ALG2-2", "ALG2-10", "EQ-10", "EQ-11")
+@torch.no_grad()
+def drifting_field(
+    x: Tensor,
+    positive: Tensor,
+    negative: Tensor,
+    temperature: float,
+    *,
+    mask_self: bool,
+    negative_weight: Tensor | None = None,
+    readings: Readings = PAPER,
+) -> Tensor:
+    """Drifting field V of Algorithm 2, detached: the paper never differentiates it (S3-sg).
+
+    Parameters
+    ----------
+    x
+        Generated samples [..., N, C].
+    positive
+        Positives [..., P, C].
+    negative
+        Negatives [..., M, C]; the leading dimensions of the three are the same.
+    temperature
+        Kernel temperature T, in units of the distance.
+    mask_self
+        True where the first N negatives are ``x`` itself: no sample then repels itself.
+    negative_weight
+        Kernel weights of the negatives [..., M] (A7-w), at least 0; None for ones.
+    readings
+        Only the axes of ``drifting_spec.FIELD_AXES`` are read.
+
+    Returns
+    -------
+    Tensor
+        V [..., N, C] in the dtype of ``x``, on its device.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes, dtypes, devices or values that do not fit, naming the argument.
+    """
+    readings = check_readings(readings)
+    temperature = check_temperature("temperature", temperature)
+    _check_points(x, positive, negative, mask_self)
+    count, channels = x.shape[-2:]
+    dtype = compute_dtype(x.dtype, readings)
+    with torch.autocast(x.device.type, enabled=False):
+        points = x.reshape(-1, count, channels).to(dtype)
+        targets_at = torch.cat([positive, negative], dim=-2).to(dtype)
+        targets_at = targets_at.reshape(-1, targets_at.shape[-2], channels)
+        weight = _column_weights(negative_weight, positive, negative, dtype)
+        targets = Targets(
+            positive.shape[-2], mask_self, weight, None if weight is None else weight.log()
+        )
+        centre = targets_at.mean(-2, keepdim=True)
+        centred = targets_at - centre
+        distances = pair_distances(points, targets_at, points - centre, centred)
+        factor = torch.full((1, 1, 1), 1.0 / temperature, dtype=dtype, device=x.device)
+        logits = masked_logits(distances, factor, factor, targets, readings)
+        coefficients = balanced(affinities(logits, targets, readings), targets)
+        # Rows of coefficients sum to zero, so the centre drops out, and with it its rounding.
+        return torch.bmm(coefficients, centred).reshape(x.shape).to(x.dtype)
+
+
+def _check_points(x: Tensor, positive: Tensor, negative: Tensor, mask_self: bool) -> None:
+    for name, value in (("x", x), ("positive", positive), ("negative", negative)):
+        if not isinstance(value, Tensor) or value.dim() < 2:  # pyright: ignore[reportUnnecessaryIsInstance]
+            shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise (ValueError if isinstance(value, Tensor) else TypeError)(  # pyright: ignore[reportUnnecessaryIsInstance]
+                f"{name} is {shape}, expected a tensor [..., samples, channels]"
+            )
+        check_tensor(name, value.reshape(-1, *value.shape[-2:]), "... samples channels")
+        check_like(name, value, "x", x)
+        if value.shape[:-2] != x.shape[:-2] or value.shape[-1] != x.shape[-1]:
+            raise ValueError(
+                f"{name} has shape {tuple(value.shape)}, expected the leading dimensions and the "
+                f"channels of x {tuple(x.shape)}"
+            )
+        if reads_values(value, None):
+            check_finite(name, value)
+    count = x.shape[-2]
+    if mask_self and negative.shape[-2] < count:
+        raise ValueError(
+            f"negative has {negative.shape[-2]} samples, expected at least the {count} of x, which "
+            "come first when mask_self is true"
+        )
+    if mask_self and reads_values(x, None) and not torch.equal(negative[..., :count, :], x):
+        raise ValueError(
+            f"the first {count} of negative are not x, as mask_self=True says; pass mask_self=False "
+            "for negatives that are other points"
+        )
+
+
+def _column_weights(
+    negative_weight: Tensor | None, positive: Tensor, negative: Tensor, dtype: torch.dtype
+) -> Tensor | None:
+    if negative_weight is None:
+        return None
+    shape = tuple(negative.shape[:-1])
+    if not isinstance(negative_weight, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"negative_weight is {negative_weight!r}, expected a tensor {shape}")
+    if tuple(negative_weight.shape) != shape:
+        raise ValueError(
+            f"negative_weight has shape {tuple(negative_weight.shape)}, expected {shape}: one "
+            "weight per negative"
+        )
+    if negative_weight.device != negative.device:
+        raise ValueError(
+            f"negative_weight is on {negative_weight.device}, expected {negative.device}"
+        )
+    if reads_values(negative_weight, None):
+        check_not_negative("negative_weight", negative_weight)
+    ones = torch.ones(positive.shape[:-1], dtype=dtype, device=positive.device)
+    columns = torch.cat([ones, negative_weight.to(dtype)], dim=-1)
+    return columns.reshape(-1, 1, columns.shape[-1])

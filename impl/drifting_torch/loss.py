@@ -1,0 +1,227 @@
+"""The drifting loss of one feature (A.6), the vanilla term included as one more feature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from drifting_spec import PAPER, Readings
+from torch import Tensor
+
+from drifting_torch._core import DriftingLossFunction, Problem
+from drifting_torch._validation import (
+    check_finite,
+    check_not_negative,
+    check_readings,
+    check_samples,
+    check_temperatures,
+    check_tensor,
+    check_weight,
+    reads_values,
+)
+from drifting_torch.field import compute_dtype
+
+PAPER_TEMPERATURES = (0.02, 0.05, 0.2)
+
+
+@dataclass(frozen=True)
+class DriftingLossOutput:
+    """The loss of one feature and what went into it.
+
+    Attributes
+    ----------
+    loss
+        Scalar; differentiable in the generated samples and in nothing else.
+    per_label
+        [L]; differentiable as ``loss`` is.
+    feature_scale
+        S [1|L, 1|V] (EQ-21), 1 where it is shared, before any floor. Units of the features.
+    drift_scale
+        λ [T, 1|L, 1|V] (EQ-25) in φ̃ coordinates, one per temperature, before any floor.
+    channels
+        C, the channels of the feature.
+    """
+
+    loss: Tensor
+    per_label: Tensor
+    feature_scale: Tensor
+    drift_scale: Tensor
+    channels: int
+
+    @property
+    def drift_energy(self) -> Tensor:
+        """‖V‖² = C·λ² [T, 1|L, 1|V], the curve to watch: the loss itself hardly moves (P-34)."""
+        return self.channels * self.drift_scale.square()
+
+    @property
+    def degenerate(self) -> Tensor:
+        """Where the drift vanishes altogether [T, 1|L, 1|V]: 0/0 was taken as 0 there."""
+        return self.drift_scale == 0
+
+
+def drifting_loss(
+    generated: Tensor,
+    positive: Tensor,
+    unconditional: Tensor | None = None,
+    unconditional_weight: Tensor | None = None,
+    *,
+    generated_weight: Tensor | None = None,
+    positive_weight: Tensor | None = None,
+    temperatures: Sequence[float] = PAPER_TEMPERATURES,
+    readings: Readings = PAPER,
+    validate: bool | None = None,
+) -> DriftingLossOutput:
+    """Drifting loss of one feature: normalise by S, drift at each τ, normalise by λ, sum, MSE.
+
+    Parameters
+    ----------
+    generated
+        Features of the generated samples [L, N, V, C]: L labels, N samples each, V vectors that
+        share one S and one λ (the locations of a map), C channels. float64, float32, bfloat16 or
+        float16; any strides.
+    positive
+        Features of real samples of the same labels [L, P, V, C].
+    unconditional
+        Features of real samples of any class [L, U, V, C], further negatives (A.7).
+    unconditional_weight
+        Their kernel weight w [L] or [L, U], at least 0; required with ``unconditional``
+        (:func:`drifting_torch.cfg_alpha_to_weight`).
+    generated_weight, positive_weight
+        Kernel weights [L, N] of the generated samples as negatives, and [L, P]; ones if None.
+    temperatures
+        τ's; each is multiplied by √C (EQ-22). They may repeat.
+    readings
+        How the text is read where it leaves a choice.
+    validate
+        Whether to look at values: None for always on the CPU and never elsewhere.
+
+    Returns
+    -------
+    DriftingLossOutput
+        ``.loss`` and its parts. Under the default readings the gradient with respect to
+        ``generated`` is −2Ṽ/(L·N·C·S) exactly.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For shapes, dtypes, devices or values that do not fit, naming the argument.
+    """
+    problem = problem_of(
+        generated,
+        positive,
+        unconditional,
+        unconditional_weight,
+        generated_weight=generated_weight,
+        positive_weight=positive_weight,
+        temperatures=temperatures,
+        readings=readings,
+        validate=validate,
+    )
+    return solve(generated, problem)
+
+
+def problem_of(
+    generated: Tensor,
+    positive: Tensor,
+    unconditional: Tensor | None,
+    unconditional_weight: Tensor | None,
+    *,
+    generated_weight: Tensor | None = None,
+    positive_weight: Tensor | None = None,
+    temperatures: Sequence[float],
+    readings: Readings,
+    validate: bool | None = None,
+    normalized: bool = True,
+) -> Problem:
+    """Check the arguments of :func:`drifting_loss` and put them together."""
+    readings = check_readings(readings)
+    kinds = check_temperatures(temperatures)
+    check_tensor("generated", generated, "L N V C")
+    check_samples("positive", positive, generated)
+    if unconditional is not None:
+        check_samples("unconditional", unconditional, generated)
+    weight = _target_weights(
+        generated, positive, unconditional, unconditional_weight, generated_weight, positive_weight
+    )
+    if reads_values(generated, validate):
+        samples = {"generated": generated, "positive": positive, "unconditional": unconditional}
+        for name, value in samples.items():
+            if value is not None:
+                check_finite(name, value)
+        weights = {
+            "unconditional_weight": unconditional_weight,
+            "generated_weight": generated_weight,
+            "positive_weight": positive_weight,
+        }
+        for name, value in weights.items():
+            if value is not None:
+                check_not_negative(name, value)
+    return Problem(
+        generated=generated.detach(),
+        positive=positive.detach(),
+        unconditional=None if unconditional is None else unconditional.detach(),
+        weight=weight,
+        temperatures=kinds,
+        readings=readings,
+        dtype=compute_dtype(generated.dtype, readings),
+        normalized=normalized,
+    )
+
+
+def solve(generated: Tensor, problem: Problem) -> DriftingLossOutput:
+    """The loss of a checked problem, differentiable in ``generated``."""
+    per_label, feature_scale, drift_scale = DriftingLossFunction.apply(generated, problem)
+    mean = problem.readings.label_reduction == "mean"
+    return DriftingLossOutput(
+        loss=per_label.mean() if mean else per_label.sum(),
+        per_label=per_label,
+        feature_scale=feature_scale,
+        drift_scale=drift_scale,
+        channels=generated.shape[-1],
+    )
+
+
+def _target_weights(
+    generated: Tensor,
+    positive: Tensor,
+    unconditional: Tensor | None,
+    unconditional_weight: Tensor | None,
+    generated_weight: Tensor | None,
+    positive_weight: Tensor | None,
+) -> Tensor | None:
+    """Kernel weights [L, M] of all targets in their order, None where every one is one."""
+    labels, count = generated.shape[:2]
+    device = generated.device
+    if unconditional is None:
+        if unconditional_weight is not None:
+            raise ValueError("unconditional_weight is given without unconditional samples")
+    elif unconditional_weight is None:
+        raise ValueError(
+            "unconditional_weight is None, expected the weight w of the unconditional samples "
+            f"({labels},) or ({labels}, {unconditional.shape[1]}); cfg_alpha_to_weight gives it"
+        )
+    parts: list[tuple[str, Tensor | None, int]] = [
+        ("positive_weight", positive_weight, positive.shape[1]),
+        ("generated_weight", generated_weight, count),
+    ]
+    if unconditional is not None:
+        width = unconditional.shape[1]
+        if isinstance(unconditional_weight, Tensor) and unconditional_weight.dim() == 1:
+            if tuple(unconditional_weight.shape) != (labels,):
+                raise ValueError(
+                    f"unconditional_weight has shape {tuple(unconditional_weight.shape)}, expected "
+                    f"({labels},): one weight per label, or ({labels}, {width})"
+                )
+            unconditional_weight = unconditional_weight.unsqueeze(1).expand(labels, width)
+        parts.append(("unconditional_weight", unconditional_weight, width))
+    if all(value is None for _, value, _ in parts):
+        return None
+    dtype = torch.float64 if generated.dtype == torch.float64 else torch.float32
+    columns = [
+        torch.ones((labels, width), dtype=dtype, device=device)
+        if value is None
+        else check_weight(name, value, (labels, width), device).to(dtype)
+        for name, value, width in parts
+    ]
+    return torch.cat(columns, dim=1)

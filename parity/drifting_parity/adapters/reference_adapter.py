@@ -1,0 +1,157 @@
+"""The literal reference behind the adapter interface: the oracle, and itself open to judgement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import drifting_reference as reference
+import numpy as np
+from drifting_spec import Readings
+
+from drifting_parity.adapters.base import Adapter
+from drifting_parity.cases import (
+    Array,
+    DType,
+    FeatureCase,
+    FeatureObservation,
+    FieldCase,
+    LossCase,
+    LossObservation,
+    Setting,
+    VectorizeCase,
+    rounded,
+)
+
+
+def weight_dtype(dtype: DType) -> DType:
+    """Weights are few and are handed over in float32 where the features are narrower."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def as_seen(case: LossCase, dtype: DType) -> LossCase:
+    """The case as an implementation that works in ``dtype`` receives it."""
+    weights = weight_dtype(dtype)
+
+    def weight(array: Array | None) -> Array | None:
+        return None if array is None else rounded(array, weights)
+
+    return replace(
+        case,
+        generated=rounded(case.generated, dtype),
+        positive=rounded(case.positive, dtype),
+        unconditional=None if case.unconditional is None else rounded(case.unconditional, dtype),
+        unconditional_weight=weight(case.unconditional_weight),
+        generated_weight=weight(case.generated_weight),
+        positive_weight=weight(case.positive_weight),
+    )
+
+
+class ReferenceAdapter(Adapter):
+    """``drifting_reference``: float64 whatever the setting, on inputs rounded as the setting says.
+    """
+
+    name = "drifting_reference"
+    configurable = True
+    by_definition = True
+    dtypes = ("float64",)
+
+    def field(self, case: FieldCase, readings: Readings, setting: Setting) -> Array:
+        """V [N, C] of Algorithm 2."""
+        weight = case.negative_weight
+        return reference.compute_V(
+            rounded(case.x, setting.dtype),
+            rounded(case.positive, setting.dtype),
+            rounded(case.negative, setting.dtype),
+            case.temperature,
+            mask_self=case.mask_self,
+            negative_weight=None if weight is None else rounded(weight, weight_dtype(setting.dtype)),
+            readings=readings,
+        )
+
+    def loss(self, case: LossCase, readings: Readings, setting: Setting) -> LossObservation:
+        """The loss of one feature and its gradient."""
+        seen = as_seen(case, setting.dtype)
+        found = reference.drifting_loss(
+            seen.generated,
+            seen.positive,
+            seen.unconditional,
+            seen.unconditional_weight,
+            generated_weight=seen.generated_weight,
+            positive_weight=seen.positive_weight,
+            temperatures=seen.temperatures,
+            readings=readings,
+        )
+        others = ("positive", "unconditional", "unconditional_weight")
+        return LossObservation(
+            loss=found.loss,
+            gradient=found.gradient * setting.upstream,
+            per_label=found.per_label,
+            feature_scale=found.feature_scale,
+            drift_scale=found.drift_scale,
+            drift_energy=found.drift_energy,
+            degenerate=found.degenerate,
+            other_gradients={name: 0.0 for name in others if getattr(case, name) is not None},
+        )
+
+    def feature_loss(
+        self, case: FeatureCase, readings: Readings, setting: Setting
+    ) -> FeatureObservation:
+        """The loss over all features with the vanilla term."""
+
+        def seen(arrays: Mapping[str, Array] | None) -> dict[str, Array] | None:
+            if arrays is None:
+                return None
+            return {key: rounded(array, setting.dtype) for key, array in arrays.items()}
+
+        def raw(array: Array | None) -> Array | None:
+            return None if array is None else rounded(array, setting.dtype)
+
+        weight = case.unconditional_weight
+        found = reference.feature_space_drifting_loss(
+            seen(case.generated) or {},
+            seen(case.positive) or {},
+            seen(case.unconditional),
+            None if weight is None else rounded(weight, weight_dtype(setting.dtype)),
+            generated_samples=raw(case.generated_samples),
+            positive_samples=raw(case.positive_samples),
+            unconditional_samples=raw(case.unconditional_samples),
+            include_raw_drift_loss=case.generated_samples is not None,
+            raw_drift_loss_weight=case.raw_weight,
+            temperatures=case.temperatures,
+            readings=readings,
+        )
+        gradients = {key: term.gradient * setting.upstream for key, term in found.terms.items()}
+        raw_gradient = None
+        if case.generated_samples is not None and found.raw_term is not None:
+            scale = setting.upstream * case.raw_weight
+            raw_gradient = scale * found.raw_term.gradient.reshape(case.generated_samples.shape)
+        return FeatureObservation(
+            loss=found.loss,
+            gradients=gradients,
+            feature_loss=found.feature_loss,
+            raw_loss=found.raw_loss,
+            raw_gradient=raw_gradient,
+            terms={key: term.loss for key, term in found.terms.items()},
+        )
+
+    def vectorize(
+        self, case: VectorizeCase, readings: Readings, setting: Setting
+    ) -> Mapping[str, Array]:
+        """The vectors of A.5."""
+        inputs = case.inputs
+        return reference.vectorize_feature_maps(
+            {name: rounded(array, setting.dtype) for name, array in case.maps.items()},
+            include_per_location="loc" in case.statistics,
+            include_global_stats="global" in case.statistics,
+            include_patch2_stats="patch2" in case.statistics,
+            include_patch4_stats="patch4" in case.statistics,
+            include_input_x2_mean="x2" in case.statistics,
+            inputs=None if inputs is None else rounded(inputs, setting.dtype),
+            input_patch_size=case.input_patch_size,
+            readings=readings,
+        )
+
+    def guidance_weight(self, alpha: float, n_generated: int, n_unconditional: int) -> float:
+        """The kernel weight w of A.7."""
+        return float(np.asarray(reference.cfg_alpha_to_weight(alpha, n_generated, n_unconditional)))

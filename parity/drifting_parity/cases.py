@@ -1,0 +1,251 @@
+"""Cases: concrete inputs with their manifest, as NumPy arrays in float64.
+
+Shapes use the letters L labels, N generated, P positives, U unconditional, V vectors that share
+one S and one λ, C channels, M negatives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from drifting_spec import Readings, Traits
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+Conditioning = Literal["ordinary", "offset", "coincident"]
+"""Which tolerance a case can be held to: ``offset`` has a common mean of 100 spreads,
+``coincident`` has samples that coincide or nearly do."""
+
+PAPER_TEMPERATURES = (0.02, 0.05, 0.2)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Where a case comes from and why it exists."""
+
+    id: str
+    exercises: str = ""
+    source: str = "drawn"
+    seed: int | None = None
+    conditioning: Conditioning = "ordinary"
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FieldCase:
+    """Inputs of Algorithm 2: ``x`` [N, C], ``positive`` [P, C], ``negative`` [M, C].
+
+    With ``mask_self`` the first N negatives are ``x`` itself. ``negative_weight`` [M] or None.
+    """
+
+    manifest: Manifest
+    x: Array
+    positive: Array
+    negative: Array
+    temperature: float
+    mask_self: bool = True
+    negative_weight: Array | None = None
+
+    def traits(self) -> Traits:
+        """What decides which axes can show on this case."""
+        return Traits(
+            level="field",
+            channels=self.x.shape[-1],
+            self_masked=self.mask_self,
+            weighted=self.negative_weight is not None,
+        )
+
+    def changed(self, **arrays: object) -> FieldCase:
+        """Copy with some of the inputs replaced."""
+        return replace(self, **arrays)  # pyright: ignore[reportArgumentType] -- field names
+
+
+@dataclass(frozen=True)
+class LossCase:
+    """Inputs of the loss of one feature (A.6).
+
+    ``generated`` [L, N, V, C], ``positive`` [L, P, V, C], ``unconditional`` [L, U, V, C] or None;
+    weights [L, U], [L, N], [L, P] or None.
+    """
+
+    manifest: Manifest
+    generated: Array
+    positive: Array
+    unconditional: Array | None = None
+    unconditional_weight: Array | None = None
+    generated_weight: Array | None = None
+    positive_weight: Array | None = None
+    temperatures: tuple[float, ...] = PAPER_TEMPERATURES
+
+    def traits(self) -> Traits:
+        """What decides which axes can show on this case."""
+        labels, _, vectors, channels = self.generated.shape
+        weights = (self.unconditional_weight, self.generated_weight, self.positive_weight)
+        return Traits(
+            level="loss",
+            labels=labels,
+            vectors=vectors,
+            channels=channels,
+            temperatures=len(self.temperatures),
+            weighted=any(weight is not None for weight in weights),
+        )
+
+    def changed(self, **arrays: object) -> LossCase:
+        """Copy with some of the inputs replaced."""
+        return replace(self, **arrays)  # pyright: ignore[reportArgumentType] -- field names
+
+    def scaled(self, factor: float) -> LossCase:
+        """Copy with every feature multiplied by ``factor``: φ → cφ."""
+        unconditional = None if self.unconditional is None else self.unconditional * factor
+        return replace(
+            self,
+            generated=self.generated * factor,
+            positive=self.positive * factor,
+            unconditional=unconditional,
+        )
+
+
+@dataclass(frozen=True)
+class FeatureCase:
+    """Inputs of the feature-space loss: features by key, each as in :class:`LossCase`.
+
+    The raw samples [L, N, ...] feed the vanilla term, which is on when they are given.
+    """
+
+    manifest: Manifest
+    generated: Mapping[str, Array]
+    positive: Mapping[str, Array]
+    unconditional: Mapping[str, Array] | None = None
+    unconditional_weight: Array | None = None
+    generated_samples: Array | None = None
+    positive_samples: Array | None = None
+    unconditional_samples: Array | None = None
+    raw_weight: float = 1.0
+    temperatures: tuple[float, ...] = PAPER_TEMPERATURES
+
+    def traits(self) -> Traits:
+        """What decides which axes can show on this case."""
+        first = next(iter(self.generated.values()))
+        return Traits(
+            level="features",
+            labels=first.shape[0],
+            vectors=max(array.shape[2] for array in self.generated.values()),
+            channels=max(array.shape[3] for array in self.generated.values()),
+            temperatures=len(self.temperatures),
+            weighted=self.unconditional_weight is not None,
+            raw_samples=self.generated_samples is not None,
+        )
+
+    def changed(self, **arrays: object) -> FeatureCase:
+        """Copy with some of the inputs replaced."""
+        return replace(self, **arrays)  # pyright: ignore[reportArgumentType] -- field names
+
+
+@dataclass(frozen=True)
+class VectorizeCase:
+    """Inputs of the vectorisation of A.5: maps [B, C, H, W] by name, encoder inputs [B, C0, H, W].
+
+    ``statistics`` are those wanted of (a) ``loc``, (b) ``global``, (c) ``patch2``, (d) ``patch4``
+    and ``x2`` (which needs ``inputs``).
+    """
+
+    manifest: Manifest
+    maps: Mapping[str, Array]
+    inputs: Array | None = None
+    statistics: tuple[str, ...] = ("loc", "global", "patch2", "patch4")
+    input_patch_size: int = 1
+
+    def traits(self) -> Traits:
+        """What decides which axes can show on this case."""
+        sides = [side for array in self.maps.values() for side in array.shape[2:]]
+        return Traits(
+            level="features",
+            patch_remainder=any(side % 4 for side in sides),
+            input_statistics="x2" in self.statistics,
+            pixel_input=self.input_patch_size > 1,
+        )
+
+
+DType = Literal["float64", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How an implementation is run on a case: arithmetic, device, and how the inputs arrive.
+
+    ``upstream`` multiplies the loss before it is differentiated; ``strided`` hands the inputs as
+    non-contiguous views; ``autocast`` runs the call under that dtype's autocast.
+    """
+
+    dtype: DType = "float64"
+    device: str = "cpu"
+    upstream: float = 1.0
+    strided: bool = False
+    autocast: DType | None = None
+
+
+@dataclass(frozen=True)
+class LossObservation:
+    """What an implementation shows of a loss: NumPy arrays, None where it does not tell.
+
+    ``gradient`` is that of ``upstream × loss`` with respect to the generated samples, in the
+    case's shape. ``other_gradients`` gives for every other input the largest absolute gradient
+    that reached it (0 when none did). ``per_label`` [L]; ``feature_scale`` [1|L, 1|V];
+    ``drift_scale``, ``drift_energy`` and ``degenerate`` [T, 1|L, 1|V].
+    """
+
+    loss: float
+    gradient: Array
+    per_label: Array | None = None
+    feature_scale: Array | None = None
+    drift_scale: Array | None = None
+    drift_energy: Array | None = None
+    degenerate: NDArray[np.bool_] | None = None
+    other_gradients: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class FeatureObservation:
+    """What an implementation shows of the feature-space loss; gradients by key."""
+
+    loss: float
+    gradients: Mapping[str, Array]
+    feature_loss: float | None = None
+    raw_loss: float | None = None
+    raw_gradient: Array | None = None
+    terms: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+def rounded(array: Array, dtype: DType) -> Array:
+    """Round to what ``dtype`` can hold, back in float64: the inputs the implementation sees."""
+    if dtype == "float64":
+        return array
+    if dtype == "bfloat16":
+        single = array.astype(np.float32)
+        bits = single.view(np.uint32)
+        # Round to nearest, ties to even, by adding half an ulp of the 16 bits that stay.
+        kept = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
+        return kept.astype(np.uint32).view(np.float32).astype(np.float64)
+    return array.astype(np.dtype(dtype)).astype(np.float64)
+
+
+__all__ = [
+    "PAPER_TEMPERATURES",
+    "Array",
+    "Conditioning",
+    "DType",
+    "FeatureCase",
+    "FeatureObservation",
+    "FieldCase",
+    "LossCase",
+    "LossObservation",
+    "Manifest",
+    "Readings",
+    "Setting",
+    "VectorizeCase",
+    "rounded",
+]

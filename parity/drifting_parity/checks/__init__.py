@@ -1,0 +1,39 @@
+"""Every check there is, and every property, in the order of the paper.
+
+``CHECKS`` is made of the modules' own lists; nothing is listed by hand here but the modules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drifting_parity.checks import (
+    comparisons,
+    digits,
+    feature_properties,
+    field_properties,
+    golden_values,
+    guidance_properties,
+    headlines,
+    loss_properties,
+    numerics,
+    vectors,
+)
+from drifting_parity.checks.core import Check, Property
+
+PROPERTIES: tuple[Property[Any], ...] = (
+    *field_properties.PROPERTIES,
+    *loss_properties.PROPERTIES,
+    *guidance_properties.PROPERTIES,
+    *feature_properties.PROPERTIES,
+)
+
+CHECKS: tuple[Check, ...] = (
+    *headlines.CHECKS,
+    *golden_values.CHECKS,
+    *(item.check() for item in PROPERTIES),
+    *comparisons.CHECKS,
+    *numerics.CHECKS,
+    *vectors.CHECKS,
+    *digits.CHECKS,
+)

@@ -1,0 +1,171 @@
+"""The command line ``drifting-parity``: its options, its exit statuses, its errors.
+
+Everything heavy (NumPy, SciPy, PyTorch, rich) is imported by the command that needs it, so that
+``--help``, ``list`` and ``explain`` answer at once.
+
+Exit statuses: 0 as expected; 1 parity broken; 2 bad usage or configuration; 3 the implementation
+could not be judged; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+from drifting_parity.errors import USAGE, CommandError
+
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+"""What a shell shows for a program that SIGPIPE ended."""
+
+FORMATS: Final = ("terminal", "json", "markdown")
+DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
+KINDS: Final = ("clauses", "readings", "deltas", "deviations", "checks", "cases")
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib import metadata
+
+        parser.exit(0, f"{parser.prog} {metadata.version('drifting-parity')}\n")
+
+
+def _seed(text: str) -> int:
+    value = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to 2**32 - 1")
+    return value
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of the whole command line."""
+    top = _Parser(
+        prog="drifting-parity",
+        description="Judge an implementation of drifting models against the paper.",
+        epilog="exit status: 0 as expected, 1 parity broken, 2 bad usage or configuration, "
+        "3 the implementation could not be judged",
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action=_Version)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_report(commands)
+    explain = commands.add_parser(
+        "explain",
+        help="say what a clause, a reading, a delta or a deviation is",
+        description="Statement, formula, readings, code and checks of one id.",
+        allow_abbrev=False,
+    )
+    explain.add_argument(
+        "id",
+        metavar="ID",
+        help="a clause (EQ-11), axis (floors), reading (floors=release), preset, delta (P-03) "
+        "or deviation (D12)",
+    )
+    listing = commands.add_parser(
+        "list",
+        help="list what there is",
+        description="One line per entry, its id first.",
+        allow_abbrev=False,
+    )
+    listing.add_argument("kind", choices=KINDS, help="what to list")
+    return top
+
+
+def _add_report(commands: Any) -> None:
+    report = commands.add_parser(
+        "report",
+        help="judge an implementation, clause by clause",
+        description="Judge an implementation against the paper, clause by clause.",
+        allow_abbrev=False,
+    )
+    option = report.add_argument
+    option(
+        "--implementation",
+        metavar="KIND:TARGET",
+        default="builtin:drifting_torch",
+        help="builtin:drifting_torch (default), builtin:drifting_reference or "
+        "python:package.module:attribute, which names an Adapter",
+    )
+    option(
+        "--readings",
+        metavar="SET",
+        default="paper",
+        help="what to hold it to: a preset (paper, release, seed), then axis=reading changes, "
+        "as in paper,affinity_floor=1e-6 (default: paper)",
+    )
+    option("--clause", metavar="GLOB", default="*", help="only clauses whose id matches: 'ALG2-*'")
+    option("--device", metavar="D", default="cpu", help="where it runs (default: cpu)")
+    option(
+        "--dtype", metavar="T", choices=DTYPES, help="its arithmetic: " + ", ".join(DTYPES) +
+        " (default: float64, or the first that it offers)",
+    )  # fmt: skip
+    option("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    option("--output", metavar="FILE", help="write the report there, whole or not at all")
+    option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
+    option("--quick", action="store_true", help="fewer cases for each check")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    Usage errors leave through ``SystemExit(2)``, as argparse does it.
+    """
+    _tolerate_narrow_encodings()
+    try:
+        status = _run(parser().parse_args(arguments))
+        sys.stdout.flush()
+    except CommandError as problem:
+        print(f"error: {problem}", file=sys.stderr)
+        return problem.status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has left. Python flushes stdout once more at exit: into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.command == "report":
+        from drifting_parity.cli_report import report
+
+        return report(options)
+    if options.command == "explain":
+        from drifting_parity.explain import explain
+
+        text = explain(options.id)
+    else:
+        from drifting_parity.cli_list import listing
+
+        text = listing(options.kind)
+    sys.stdout.write(text)
+    return 0
+
+
+def _tolerate_narrow_encodings() -> None:
+    """Where the terminal cannot show λ or ✓, show a question mark instead of a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

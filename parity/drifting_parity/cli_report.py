@@ -1,0 +1,146 @@
+"""``drifting-parity report``: load the implementation, judge it, write the report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import json
+import shutil
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+from drifting_spec import ReadingsError, parse_readings
+from drifting_spec.registry import load
+
+from drifting_parity.adapters import Adapter, AdapterError, load_adapter
+from drifting_parity.cases import DType, Setting
+from drifting_parity.errors import UNJUDGED, CommandError, nearest
+from drifting_parity.judge import Progress, Request, judge
+from drifting_parity.output import check_writable, write_whole
+from drifting_parity.report import Report, to_json
+
+FILE_WIDTH = 100
+"""Columns of a terminal report that goes to a file or a pipe."""
+
+
+def report(options: argparse.Namespace) -> int:
+    """Carry out the command and return its exit status; :class:`CommandError` for bad usage."""
+    request = _request(options)
+    output = None if options.output is None else Path(options.output)
+    if output is not None:
+        check_writable(output)
+    try:
+        with _progress() as progress:
+            found = judge(request, progress)
+    except Exception as problem:
+        raise CommandError(
+            f"--implementation: {options.implementation} could not be judged: {_short(problem)}",
+            UNJUDGED,
+        ) from problem
+    if output is None:
+        sys.stdout.write(render(found, options.format, to_terminal=sys.stdout.isatty()))
+    else:
+        write_whole(output, render(found, options.format, to_terminal=False))
+        from drifting_parity.wording import conclusion
+
+        print(f"{conclusion(found)}\nwritten to {output}", file=sys.stderr)
+    return found.exit_status
+
+
+def render(found: Report, form: str, *, to_terminal: bool) -> str:
+    """Write the report in one of the formats, with colour only for a terminal."""
+    if form == "json":
+        return json.dumps(to_json(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if form == "markdown":
+        from drifting_parity.markdown import markdown
+
+        return markdown(found)
+    from drifting_parity.render import terminal
+
+    width = shutil.get_terminal_size((FILE_WIDTH, 24)).columns
+    return terminal(found, width, colour=to_terminal)
+
+
+def _request(options: argparse.Namespace) -> Request:
+    try:
+        readings = parse_readings(options.readings)
+    except ReadingsError as problem:
+        raise CommandError(f"--readings: {problem}") from problem
+    ids = list(load().clauses)
+    if not any(fnmatch.fnmatchcase(clause, options.clause) for clause in ids):
+        hint = nearest(options.clause, ids, "see `drifting-parity list clauses`")
+        raise CommandError(f"--clause: no clause matches {options.clause!r}; {hint}")
+    adapter = _adapter(options.implementation)
+    dtype = options.dtype or ("float64" if "float64" in adapter.dtypes else adapter.dtypes[0])
+    _offered("--dtype", dtype, dtype, adapter, adapter.dtypes)
+    _offered("--device", options.device, options.device.partition(":")[0], adapter, adapter.devices)
+    return Request(
+        target=options.implementation,
+        adapter=adapter,
+        readings=readings,
+        setting=Setting(dtype=cast("DType", dtype), device=options.device),
+        seed=options.seed,
+        quick=options.quick,
+        clause_glob=options.clause,
+    )
+
+
+def _adapter(target: str) -> Adapter:
+    try:
+        return load_adapter(target)
+    except AdapterError as problem:
+        raise CommandError(
+            f"--implementation: {problem}", 2 if problem.usage else UNJUDGED
+        ) from problem
+    except (Exception, SystemExit) as problem:
+        # Importing an implementation runs its code, which may do anything, even leave.
+        raise CommandError(
+            f"--implementation: {target} did not load: {_short(problem)}", UNJUDGED
+        ) from problem
+
+
+def _offered(
+    option: str, given: str, family: str, adapter: Adapter, offered: tuple[str, ...]
+) -> None:
+    if given not in offered and family not in offered:
+        raise CommandError(f"{option}: {adapter.name} offers {', '.join(offered)}, not {given!r}")
+
+
+def _short(problem: BaseException) -> str:
+    """An exception on one line, with the place it came from."""
+    text = " ".join(f"{type(problem).__name__}: {problem}".split())
+    frames = traceback.extract_tb(problem.__traceback__)
+    if not frames:
+        return text
+    last = frames[-1]
+    return f"{text} ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """A bar on a terminal's stderr that vanishes when the work is done; None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    columns = (
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield show

@@ -1,0 +1,29 @@
+"""What a command refuses: one line for the reader and the exit status that goes with it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
+BROKEN: Final = 1
+"""Parity is broken: a deviation, or a reading other than the one asked for."""
+USAGE: Final = 2
+"""Bad usage or configuration."""
+UNJUDGED: Final = 3
+"""The implementation could not be judged: it did not load, or it crashed."""
+
+
+class CommandError(Exception):
+    """A command cannot go on; ``status`` is the exit status."""
+
+    def __init__(self, message: str, status: int = USAGE) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Name the nearest of the ``known`` names, whatever their case, else say ``otherwise``."""
+    by_lower = {item.lower(): item for item in known}
+    near = difflib.get_close_matches(name.lower(), list(by_lower), n=4, cutoff=0.5)
+    return f"did you mean {', '.join(by_lower[item] for item in near)}?" if near else otherwise

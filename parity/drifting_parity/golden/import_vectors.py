@@ -1,0 +1,116 @@
+"""Take golden vectors into the package: ``python -m drifting_parity.golden.import_vectors FOLDER``.
+
+FOLDER holds ``.npz`` files made by running the authors' release (``index.json``) and the seed
+repository (``index_seed.json``). The files are copied byte for byte after their sha256 has been
+compared with the index; the manifests are written anew from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drifting_parity.golden.store import MANIFESTS, ROOT, GoldenError, sha256
+
+
+@dataclass(frozen=True)
+class Source:
+    """A set to import: the index that describes it and the groups of files wanted from it."""
+
+    name: str
+    index: str
+    groups: tuple[str, ...]
+
+
+SOURCES = (
+    Source("release", "index.json", ("A",)),
+    Source("seed", "index_seed.json", ("R",)),
+)
+
+
+def import_set(folder: Path, source: Source, root: Path = ROOT) -> int:
+    """Copy one set's files, write its manifests, and return how many files there are.
+
+    Raises :class:`GoldenError` for a file whose bytes are not those of the index.
+    """
+    index = json.loads((folder / source.index).read_text(encoding="utf-8"))
+    target = root / source.name
+    target.mkdir(exist_ok=True)
+    entries: list[dict[str, Any]] = []
+    for item in index["files"]:
+        if item["group"] not in source.groups:
+            continue
+        path = folder / item["file"]
+        if sha256(path) != item["sha256"]:
+            raise GoldenError(f"{path.name} has sha256 {sha256(path)}, expected {item['sha256']}")
+        shutil.copyfile(path, target / path.name)
+        entries.append(_entry(item, path))
+    write(target, index["provenance"], entries)
+    return len(entries)
+
+
+def _entry(item: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What is kept of an index entry. The seed repository's are made of plain random numbers."""
+    layout = item["layout"]
+    if "grad_mean_note" in item:
+        layout = f"{layout}. {item['grad_mean_note']}"
+    entry = {
+        "id": item["case_id"],
+        "file": path.name,
+        "exercises": item["exercises"],
+        "conditioning": item.get("conditioning", "well"),
+        "function": f"{item['source_file']}: {item['function']}",
+        "arguments": item.get("arguments", {}),
+        "layout": layout,
+        "dtype": item.get("dtype", "see arrays; outputs f64_* computed in float64"),
+        "seed": item["numpy_seed"],
+        "suggested": item["suggested"],
+        "arrays": described(path),
+        "sha256": item["sha256"],
+    }
+    return entry | ({"stats": item["stats"]} if "stats" in item else {})
+
+
+def described(path: Path) -> dict[str, list[Any]]:
+    """Shape and dtype of every array in a file, by name."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: [list(arrays[name].shape), str(arrays[name].dtype)] for name in arrays.files}
+
+
+def write(target: Path, provenance: Mapping[str, Any], entries: list[dict[str, Any]]) -> None:
+    """Write a set's ``manifests.json``, one line for each field of each entry."""
+
+    def lines(values: Mapping[str, Any], indent: str) -> str:
+        pairs = (f"{json.dumps(key)}: {_compact(value)}" for key, value in values.items())
+        return f",\n{indent}".join(pairs)
+
+    files = "\n  },\n  {\n   ".join(lines(entry, "   ") for entry in entries)
+    text = (
+        f'{{\n "provenance": {{\n  {lines(provenance, "  ")}\n }},\n'
+        f' "files": [\n  {{\n   {files}\n  }}\n ]\n}}\n'
+    )
+    (target / MANIFESTS).write_text(text, encoding="utf-8")
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def main() -> None:
+    """Import every set from the folder given on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="the folder with the vectors and their indexes")
+    folder = parser.parse_args().folder
+    for source in SOURCES:
+        print(f"{source.name}: {import_set(folder, source)} files")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Measurements: an observed error beside the allowed one, and where the worst entry lies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from drifting_spec.registry import Tolerance
+
+from drifting_parity.cases import Array
+
+Relation = Literal["<=", ">="]
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The worst entry of a comparison."""
+
+    index: tuple[int, ...]
+    expected: float
+    got: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number that a check measured for one or several clauses.
+
+    ``observed`` must be ``relation`` ``allowed``. ``quantity`` says what was measured (``loss``,
+    ``gradient`` …), ``case`` on which inputs, ``count`` how many cases stand behind it (the worst
+    is shown). ``by_definition`` marks a comparison of the reference with itself.
+    """
+
+    clauses: tuple[str, ...]
+    quantity: str
+    case: str
+    observed: float
+    allowed: float
+    relation: Relation = "<="
+    mismatch: Mismatch | None = None
+    count: int = 1
+    note: str = ""
+    by_definition: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether the relation holds; never for NaN."""
+        if self.relation == "<=":
+            return self.observed <= self.allowed
+        return self.observed >= self.allowed
+
+    @property
+    def headroom(self) -> float:
+        """Observed ÷ allowed (for ``>=`` the inverse): 1 is the edge, above it fails."""
+        small, large = (
+            (self.observed, self.allowed)
+            if self.relation == "<="
+            else (self.allowed, self.observed)
+        )
+        if math.isnan(small) or math.isnan(large):
+            return math.inf
+        if large == 0.0:
+            return 0.0 if small == 0.0 else math.inf
+        return small / large
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number for the reader, shown under one of the headline checks."""
+
+    headline: str
+    label: str
+    value: str
+
+
+def compare(
+    clauses: tuple[str, ...] | str,
+    quantity: str,
+    case: str,
+    observed: Array | float,
+    expected: Array | float,
+    tolerance: Tolerance,
+    note: str = "",
+) -> Measurement:
+    """Hold ``observed`` to ``expected``: l2 norm of the difference against rtol·size + atol.
+
+    A shape other than expected, or an entry that is not finite where it should be, is an infinite
+    error; the mismatch names the worst entry.
+    """
+    got, want = np.asarray(observed, dtype=np.float64), np.asarray(expected, dtype=np.float64)
+    names = (clauses,) if isinstance(clauses, str) else clauses
+    if got.shape != want.shape:
+        shapes = f"shape {got.shape}, expected {want.shape}"
+        return Measurement(names, quantity, case, math.inf, 0.0, note=shapes)
+    difference = np.abs(got - want)
+    difference[~np.isfinite(got)] = math.inf
+    worst = np.unravel_index(int(np.argmax(difference)), got.shape) if got.size else ()
+    mismatch = None
+    if got.size:
+        index = tuple(int(position) for position in worst)
+        mismatch = Mismatch(index, float(want[index]), float(got[index]))
+    error = float(np.linalg.norm(difference))
+    allowed = tolerance.rtol * float(np.linalg.norm(want)) + tolerance.atol
+    return Measurement(names, quantity, case, error, allowed, mismatch=mismatch, note=note)
+
+
+def within(
+    clauses: tuple[str, ...] | str,
+    quantity: str,
+    case: str,
+    observed: float,
+    allowed: float,
+    note: str = "",
+) -> Measurement:
+    """Measure an error that must not pass ``allowed``."""
+    names = (clauses,) if isinstance(clauses, str) else clauses
+    return Measurement(names, quantity, case, float(observed), float(allowed), note=note)
+
+
+def at_least(
+    clauses: tuple[str, ...] | str,
+    quantity: str,
+    case: str,
+    observed: float,
+    allowed: float,
+    note: str = "",
+) -> Measurement:
+    """Measure a difference that must show: what would be missing in a wrong implementation."""
+    names = (clauses,) if isinstance(clauses, str) else clauses
+    return Measurement(names, quantity, case, float(observed), float(allowed), ">=", note=note)

@@ -1,0 +1,189 @@
+"""The report for a reader at a terminal: the paper's sections with a line per clause.
+
+The same layout, without colour, when it is piped. ``wording.py`` holds what is said,
+``markdown.py`` the tables for CI summaries, ``report.py`` the JSON.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Final
+
+from drifting_spec import PAPER
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from drifting_parity import wording
+from drifting_parity.report import FAILING, ClauseReport, Report, Verdict
+
+STYLES: Final[Mapping[Verdict, str]] = {
+    "conforms": "green",
+    "by definition": "cyan",
+    "conforms to reading": "bold yellow",
+    "deviates": "bold red",
+    "raises": "bold red",
+    "not observable": "yellow",
+    "not executable": "dim",
+}
+NARROWEST: Final = 72
+WIDEST: Final = 120
+_NUMBERS: Final = 33
+"""Cells that observed ≤ allowed, headroom and cases take at the end of a clause's line."""
+
+
+def terminal(report: Report, width: int = 100, *, colour: bool = False) -> str:
+    """Render ``report`` for ``width`` columns; without ``colour`` the text holds no escapes."""
+    buffer = io.StringIO()
+    console = Console(
+        file=buffer,
+        width=max(NARROWEST, min(width, WIDEST)),
+        force_terminal=colour,
+        color_system="auto" if colour else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
+    _header(console, report)
+    _clauses(console, report)
+    _headlines(console, report)
+    _readings(console, report)
+    console.print()
+    _paragraph(console, wording.counts(report), "")
+    style = "bold green" if report.exit_status == 0 else "bold red"
+    _paragraph(console, wording.conclusion(report), style)
+    return buffer.getvalue()
+
+
+def _paragraph(console: Console, text: str, style: str, indent: int = 0) -> None:
+    """Print ``text`` wrapped, every line indented."""
+    for line in Text(text).wrap(console, console.width - indent):
+        console.print(Text(" " * indent) + Text(line.plain.rstrip(), style=style))
+
+
+def _verbatim(console: Console, text: Text) -> None:
+    """Print a line that must stay in one piece, however long, so that it can be copied."""
+    console.print(text, soft_wrap=True)
+
+
+def _header(console: Console, report: Report) -> None:
+    facts = report.environment
+    versions = [f"{name} {facts[name]}" for name in _VERSIONS if name in facts]
+    run = [facts.get("device", ""), facts.get("dtype", ""), f"seed {facts.get('seed', '')}"]
+    if facts.get("quick") == "true":
+        run.append("quick: fewer cases")
+    run.append(f"{report.seconds:.1f} s")
+    paper = report.paper
+    lines = {
+        "judged": report.implementation,
+        "paper": f"{paper['title']}, {paper['authors']}, arXiv {paper['arxiv']}",
+        "scan": f"sha256 {paper['scan_sha256']}",
+        "readings": report.readings,
+        "run": " · ".join(run),
+        "versions": " · ".join([*versions, facts.get("platform", "")]),
+    }
+    tool = f"{report.tool['name']} {report.tool['version']}"
+    console.print(Text(f"{tool}: parity report", style="bold"))
+    for label, value in lines.items():
+        _verbatim(console, Text(f"  {label:<9}", style="dim") + Text(value, style="default"))
+
+
+_VERSIONS: Final = ("python", "numpy", "scipy", "torch")
+
+
+def _clauses(console: Console, report: Report) -> None:
+    ids = max((cell_len(clause.id) for clause in report.clauses), default=2)
+    titles = console.width - ids - _NUMBERS - 6
+    heading = " " * (ids + titles + 5) + f"{'error ≤ allowed':>18} {'headroom':>8} {'cases':>6}"
+    console.print()
+    console.print(Text(heading, style="dim"))
+    names = list(report.sections)
+    for section in dict.fromkeys([*names, *(clause.section for clause in report.clauses)]):
+        members = [clause for clause in report.clauses if clause.section == section]
+        if members:
+            title = report.sections.get(section, "")
+            console.print(Text(f"{_section(section)}  {title}".rstrip(), style="bold"))
+            for clause in members:
+                _line(console, clause, ids, titles)
+                _under(console, clause)
+
+
+def _section(name: str) -> str:
+    return f"Sec. {name}" if name[0].isdigit() else name
+
+
+def _line(console: Console, clause: ClauseReport, ids: int, titles: int) -> None:
+    worst = clause.worst
+    if clause.verdict in {"not observable", "not executable"} or worst is None:
+        numbers = f"{clause.verdict:>{_NUMBERS + 1}}"
+    else:
+        size = wording.comparison(worst)
+        numbers = f"{size:>18} {wording.number(worst.headroom):>8} {clause.cases:>6}"
+    style = STYLES[clause.verdict]
+    title = clause.title
+    if cell_len(title) > titles:
+        title = set_cell_size(title, titles - 1).rstrip() + "…"
+    line = Text(f"  {wording.MARKS[clause.verdict]} ", style=style)
+    line.append(set_cell_size(clause.id, ids), style=style)
+    line.append(f" {set_cell_size(title, titles)}", style="dim" if worst is None else "default")
+    line.append(numbers, style="default" if clause.verdict == "conforms" else style)
+    console.print(line, no_wrap=True)
+
+
+def _under(console: Console, clause: ClauseReport) -> None:
+    """What is wrong with a clause, and the command that shows it again."""
+    failing = clause.verdict in FAILING
+    if not failing and clause.verdict != "not observable":
+        return
+    if failing:
+        console.print(Text(f"      {clause.verdict}", style=STYLES[clause.verdict]))
+    for text in wording.explanation(clause):
+        _paragraph(console, text, "default" if failing else "dim", indent=6)
+    if failing and clause.reproduce:
+        _verbatim(console, Text(f"      {clause.reproduce}", style="bold"))
+
+
+def _headlines(console: Console, report: Report) -> None:
+    found = wording.headlines(report)
+    if not found:
+        return
+    console.print()
+    console.print(Text("Headline checks", style="bold"))
+    for name, outcomes in found:
+        passed = all(outcome.passed for outcome in outcomes)
+        verdict: Verdict = "conforms" if passed else "deviates"
+        unseen = all(outcome.not_observable for outcome in outcomes)
+        verdict = "not observable" if unseen else verdict
+        mark = Text(f"  {wording.MARKS[verdict]} ", style=STYLES[verdict])
+        console.print(mark + Text(name, style="bold"))
+        figures = [item for outcome in outcomes for item in outcome.figures]
+        widest = max((cell_len(f.label) for f in figures if f.headline == name), default=0)
+        column = min(widest, console.width - 30)
+        for figure in figures:
+            if figure.headline == name:
+                label = figure.label + " " * max(0, column - cell_len(figure.label))
+                console.print(Text(f"      {label}  {figure.value}"), soft_wrap=True)
+        for outcome in outcomes:
+            if reason := outcome.error or outcome.not_observable:
+                _paragraph(console, reason, STYLES[verdict], indent=6)
+
+
+def _readings(console: Console, report: Report) -> None:
+    """The axes on which it was seen, or asked, to read the paper otherwise than the paper does."""
+    console.print()
+    papers = {axis.id: str(getattr(PAPER, axis.id, "")) for axis in report.axes}
+    shown = [axis for axis in report.axes if axis.differs or axis.expected != papers[axis.id]]
+    unseen = [axis.id for axis in report.axes if axis.reading == "not observable"]
+    console.print(Text("Readings that differ from the paper's", style="bold"))
+    if not shown:
+        console.print(Text("  none"))
+    for axis in shown:
+        mark = "≠" if axis.differs else "✓"
+        asked = f", asked for {axis.expected}" if axis.differs else ""
+        text = (
+            f"{mark} {axis.id}: {axis.reading} (paper: {papers[axis.id]}{asked}); {axis.evidence}"
+        )
+        _paragraph(console, text, "bold yellow" if axis.differs else "default", indent=2)
+    if unseen:
+        _paragraph(console, f"not observable: {', '.join(unseen)}", "dim", indent=2)

@@ -1,0 +1,239 @@
+"""The report as data: what was judged, clause by clause, and how it is written as JSON.
+
+Rendering lives in ``render.py``; the JSON Schema of :func:`to_json` ships as
+``report.schema.json``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from drifting_parity.measure import Figure, Measurement
+
+SCHEMA_VERSION: Final = 1
+
+Verdict = Literal[
+    "conforms",
+    "by definition",
+    "conforms to reading",
+    "deviates",
+    "raises",
+    "not observable",
+    "not executable",
+]
+
+FAILING: Final[frozenset[Verdict]] = frozenset({"conforms to reading", "deviates", "raises"})
+"""Verdicts that make the exit status 1."""
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What one check gave: measurements and figures, or why there are none.
+
+    ``readings`` are those it was judged under when they differ from those asked for. ``error`` is
+    the exception's type and message when the implementation raised.
+    """
+
+    check: str
+    title: str
+    kind: str
+    clauses: tuple[str, ...]
+    measurements: tuple[Measurement, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    not_observable: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether it ran and every measurement holds."""
+        ran = not self.not_observable and not self.error
+        return ran and all(item.passed for item in self.measurements)
+
+
+@dataclass(frozen=True)
+class ClauseReport:
+    """One clause's verdict with the measurements behind it, the worst first.
+
+    ``root`` marks a failing clause none of whose dependencies fails: where to look first.
+    """
+
+    id: str
+    section: str
+    title: str
+    verdict: Verdict
+    measurements: tuple[tuple[str, Measurement], ...] = ()
+    reading: str = ""
+    detail: str = ""
+    root: bool = False
+    reproduce: str = ""
+
+    @property
+    def worst(self) -> Measurement | None:
+        """The measurement with the most of its allowance used, None if nothing was measured."""
+        return self.measurements[0][1] if self.measurements else None
+
+    @property
+    def cases(self) -> int:
+        """How many cases stand behind the verdict."""
+        return sum(item.count for _, item in self.measurements)
+
+
+@dataclass(frozen=True)
+class AxisReport:
+    """Which reading the implementation takes on one axis, and how that was seen.
+
+    ``reading`` is ``"not observable"`` where the adapter does not let it be seen.
+    """
+
+    id: str
+    expected: str
+    reading: str
+    evidence: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether a reading other than the one asked for was seen."""
+        return self.reading not in {self.expected, "not observable"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one run found out about one implementation."""
+
+    implementation: str
+    readings: str
+    observed_readings: str
+    environment: Mapping[str, str]
+    paper: Mapping[str, str]
+    tool: Mapping[str, str]
+    clauses: tuple[ClauseReport, ...]
+    axes: tuple[AxisReport, ...]
+    outcomes: tuple[CheckOutcome, ...]
+    sections: Mapping[str, str] = field(default_factory=dict[str, str])
+    seconds: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether every executable clause could be observed."""
+        return all(clause.verdict != "not observable" for clause in self.clauses)
+
+    @property
+    def failing(self) -> tuple[ClauseReport, ...]:
+        """The clauses that are not as asked."""
+        return tuple(clause for clause in self.clauses if clause.verdict in FAILING)
+
+    @property
+    def exit_status(self) -> int:
+        """0 as expected, 1 parity broken, 3 when nothing at all could be judged."""
+        judged = [item for item in self.clauses if item.verdict not in _UNJUDGED]
+        if not judged:
+            return 3
+        differs = any(axis.differs for axis in self.axes)
+        return 1 if self.failing or differs else 0
+
+    def count(self, verdict: Verdict) -> int:
+        """How many clauses got ``verdict``."""
+        return sum(clause.verdict == verdict for clause in self.clauses)
+
+    def figures(self) -> dict[str, list[Figure]]:
+        """The headline numbers, by headline, in the order they were measured."""
+        found: dict[str, list[Figure]] = {}
+        for outcome in self.outcomes:
+            for figure in outcome.figures:
+                found.setdefault(figure.headline, []).append(figure)
+        return found
+
+
+_UNJUDGED: Final[frozenset[Verdict]] = frozenset({"not observable", "not executable"})
+
+
+def _number(value: float) -> float | str:
+    """JSON has no infinities: they are written as strings."""
+    return value if math.isfinite(value) else ("nan" if math.isnan(value) else "inf")
+
+
+def _measurement(check: str, item: Measurement) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "check": check,
+        "quantity": item.quantity,
+        "case": item.case,
+        "observed": _number(item.observed),
+        "relation": item.relation,
+        "allowed": _number(item.allowed),
+        "headroom": _number(item.headroom),
+        "cases": item.count,
+        "passed": item.passed,
+        "note": item.note,
+    }
+    if item.mismatch is not None:
+        entry["worst_entry"] = {
+            "index": list(item.mismatch.index),
+            "expected": _number(item.mismatch.expected),
+            "got": _number(item.mismatch.got),
+        }
+    return entry
+
+
+def _clause(clause: ClauseReport) -> dict[str, Any]:
+    worst = clause.worst
+    return {
+        "id": clause.id,
+        "section": clause.section,
+        "title": clause.title,
+        "verdict": clause.verdict,
+        "reading": clause.reading or None,
+        "observed": None if worst is None else _number(worst.observed),
+        "allowed": None if worst is None else _number(worst.allowed),
+        "headroom": None if worst is None else _number(worst.headroom),
+        "cases": clause.cases,
+        "detail": clause.detail,
+        "first_to_look_at": clause.root,
+        "checks": [_measurement(check, item) for check, item in clause.measurements],
+        "reproduce": clause.reproduce,
+    }
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report as plain data that follows ``report.schema.json``."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "paper": dict(report.paper),
+        "tool": dict(report.tool),
+        "implementation": {
+            "name": report.implementation,
+            "readings_expected": report.readings,
+            "readings_observed": report.observed_readings,
+        },
+        "environment": dict(report.environment),
+        "clauses": [_clause(clause) for clause in report.clauses],
+        "axes": [
+            {
+                "id": axis.id,
+                "reading": axis.reading,
+                "expected": axis.expected,
+                "evidence": axis.evidence,
+            }
+            for axis in report.axes
+        ],
+        "deltas": [],
+        "headlines": [
+            {"name": name, "figures": [{"label": item.label, "value": item.value} for item in items]}
+            for name, items in report.figures().items()
+        ],
+        "summary": {
+            "conforms": report.count("conforms"),
+            "by_definition": report.count("by definition"),
+            "conforms_to_reading": report.count("conforms to reading"),
+            "deviates": report.count("deviates"),
+            "raises": report.count("raises"),
+            "not_observable": report.count("not observable"),
+            "not_executable": report.count("not executable"),
+            "total": len(report.clauses),
+        },
+        "seconds": round(report.seconds, 3),
+        "complete": report.complete,
+    }

@@ -1,0 +1,186 @@
+"""A.6: the feature scale S, the normalised kernel and the drift scale λ, EQ-18 to EQ-25.
+
+One feature has generated samples [L, N, V, C] and targets [L, M, V, C] in the order of
+Algorithm 2's columns: positives, generated samples (as negatives), unconditional samples, with
+kernel weights [L, M]. Statistics have shape [1 or L, 1 or V]: 1 where they are shared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from drifting_reference.arrays import Array, Mask, ratio
+from drifting_reference.kernels import distances
+from drifting_spec import Readings, implements
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature: samples [L, ·, V, C] and the kernel weight of each target, [L, ·]."""
+
+    generated: Array
+    positive: Array
+    unconditional: Array
+    positive_weight: Array
+    generated_weight: Array
+    unconditional_weight: Array
+
+    @property
+    def targets(self) -> Array:
+        """Every column of Algorithm 2: positives, generated, unconditional. [L, M, V, C]."""
+        return np.concatenate([self.positive, self.generated, self.unconditional], axis=1)
+
+    @property
+    def weight(self) -> Array:
+        """The kernel weights of :attr:`targets`, [L, M]."""
+        return np.concatenate(
+            [self.positive_weight, self.generated_weight, self.unconditional_weight], axis=1
+        )
+
+    @property
+    def negative(self) -> Array:
+        """Generated samples, then unconditional ones. [L, N + U, V, C]."""
+        return np.concatenate([self.generated, self.unconditional], axis=1)
+
+    @property
+    def negative_weight(self) -> Array:
+        """The kernel weights of :attr:`negative`, [L, N + U]."""
+        return np.concatenate([self.generated_weight, self.unconditional_weight], axis=1)
+
+
+def feature_distances(x: Array, y: Array, readings: Readings) -> Array:
+    """‖x_i − y_m‖ [N, M]; floors=release: √max(d², 1e-8) for every pair, self pairs included."""
+    d = distances(x, y)
+    return np.sqrt(np.maximum(d**2, 1e-8)) if readings.floors == "release" else d
+
+
+def counted_pairs(feature: Feature, v: int, w: int, readings: Readings) -> Mask:
+    """Which pairs (x_i at location v, y_m at location w) count for S. [N, M].
+
+    scale_samples: the columns; scale_self_pairs=without: not a sample with itself.
+    """
+    N, P, M = feature.generated.shape[1], feature.positive.shape[1], feature.weight.shape[1]
+    counted = np.zeros((N, M), dtype=np.bool_)
+    for m in range(M):
+        of_positives, of_all = (
+            readings.scale_samples == "positives",
+            readings.scale_samples == "all",
+        )
+        counted[:, m] = of_all or of_positives == (m < P)
+    if readings.scale_self_pairs == "without" and v == w:
+        for i in range(N):
+            counted[i, P + i] = False
+    return counted
+
+
+@implements("EQ-21", "A6-S", "A6-locshare", "A7-weight-in-scale")
+def mean_distance(feature: Feature, readings: Readings) -> Array:
+    """EQ-21 × √C: D = Σ w d / Σ w over the pairs in scope. [1 or L, 1 or V].
+
+    statistics_scope=batch: over all labels; location_sharing: over pairs at the same location
+    of all locations, over all pairs of locations, or each location on its own (none).
+    """
+    L, _, V, _ = feature.generated.shape
+    targets, target_weight = feature.targets, feature.weight
+    numerator, denominator = np.zeros((L, V)), np.zeros((L, V))
+    for label in range(L):
+        for v in range(V):
+            for w in range(V) if readings.location_sharing == "all_pairs" else [v]:
+                x, y = feature.generated[label, :, v], targets[label, :, w]
+                weight = counted_pairs(feature, v, w, readings) * target_weight[label]
+                numerator[label, v] += np.sum(weight * feature_distances(x, y, readings))
+                denominator[label, v] += np.sum(weight)
+    axes = shared_axes(readings)
+    return ratio(numerator.sum(axis=axes, keepdims=True), denominator.sum(axis=axes, keepdims=True))
+
+
+def shared_axes(readings: Readings) -> tuple[int, ...]:
+    """Which of the axes (label, location) share S and λ."""
+    labels = (0,) if readings.statistics_scope == "batch" else ()
+    locations = () if readings.location_sharing == "none" else (1,)
+    return labels + locations
+
+
+@implements("EQ-21", "A6-S")
+def feature_scale(feature: Feature, readings: Readings) -> Array:
+    """EQ-21: S = (1/√C) E_x E_y[‖φ(x) − φ(y)‖], before floors. [1 or L, 1 or V]."""
+    return mean_distance(feature, readings) / np.sqrt(feature.generated.shape[-1])
+
+
+def coordinate_scale(S: Array, readings: Readings) -> Array:
+    """S as used for coordinates: release max(S, 1e-3), seed max(S, 1e-8), none S itself."""
+    least = {"none": 0.0, "release": 1e-3, "seed": 1e-8}[readings.floors]
+    return np.maximum(S, least)
+
+
+def distance_scale(S: Array, channels: int, readings: Readings) -> Array:
+    """S√C as used for distances: release max(S√C, 1e-3), seed max(S, 1e-8)√C, none S√C."""
+    if readings.floors == "release":
+        return np.maximum(S * np.sqrt(channels), 1e-3)
+    return coordinate_scale(S, readings) * np.sqrt(channels)
+
+
+@implements("EQ-18")
+def normalized_feature(phi: Array, scale: Array) -> Array:
+    """EQ-18: φ̃ = φ/S for every sample alike; S = 0 (everything coincides) gives 0.
+
+    phi [L, ·, V, C], scale [1 or L, 1 or V] → [L, ·, V, C].
+    """
+    return ratio(phi, scale[:, None, :, None])
+
+
+@implements("EQ-19", "EQ-22")
+def normalized_distances(x: Array, y: Array, scale: float, readings: Readings) -> Array:
+    """EQ-19: ‖φ̃(x) − φ̃(y)‖ = ‖φ(x) − φ(y)‖ √C/(S√C), from raw x [N, C], y [M, C] → [N, M].
+
+    ``scale`` is S√C as used (:func:`distance_scale`).
+    """
+    d = feature_distances(x, y, readings)
+    return d * np.sqrt(x.shape[-1]) / scale if scale > 0 else np.zeros(d.shape)
+
+
+@implements("EQ-20")
+def mean_normalized_distance(feature: Feature, readings: Readings) -> Array:
+    """EQ-20: E_x E_y[dist(x, y)] ≈ √C, exactly so over the pairs that define S. As S."""
+    return ratio(mean_distance(feature, readings), feature_scale(feature, readings))
+
+
+@implements("EQ-22", "A6-tau")
+def normalized_temperature(temperature: float, channels: int, readings: Readings) -> float:
+    """EQ-22: τ̃ = τ√C (temperature_scaling=raw: τ)."""
+    scaled = readings.temperature_scaling == "sqrt_channels"
+    return temperature * float(np.sqrt(channels)) if scaled else temperature
+
+
+@implements("EQ-25", "A6-lambda")
+def drift_scale(V: Array, readings: Readings) -> Array:
+    """EQ-25: λ = √E[‖V‖²/C], the RMS over samples, channels and the scope. Before floors.
+
+    V [L, N, V, C] → [1 or L, 1 or V].
+    """
+    largest = np.abs(V).max()
+    if largest == 0:
+        largest = 1.0
+    # In units of the largest entry, because the square of a drift below 1e-154 underflows.
+    mean_square = np.mean((V / largest) ** 2, axis=(1, 3))
+    return largest * np.sqrt(np.mean(mean_square, axis=shared_axes(readings), keepdims=True))
+
+
+def used_drift_scale(drift_scale: Array, readings: Readings) -> Array:
+    """λ as used: release √max(λ², 1e-8), seed max(λ, 1e-8), none λ itself."""
+    least = {"none": 0.0, "release": 1e-4, "seed": 1e-8}[readings.floors]
+    return np.maximum(drift_scale, least)
+
+
+@implements("EQ-23", "A6-lambda")
+def normalized_drift(V: Array, drift_scale: Array) -> Array:
+    """EQ-23: Ṽ = V/λ, with 0/0 := 0. V [L, N, V, C], drift_scale [1 or L, 1 or V]."""
+    return ratio(V, drift_scale[:, None, :, None])
+
+
+@implements("EQ-24")
+def mean_drift_energy(V: Array, readings: Readings) -> Array:
+    """EQ-24: E[‖Ṽ‖²/C] ≈ 1 over the scope of λ; this mean for any V [L, N, V, C]. As λ."""
+    return drift_scale(V, readings) ** 2

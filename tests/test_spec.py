@@ -1,0 +1,243 @@
+"""The spec's integrity: every clause of the paper is there, well-formed, and its numbers hold."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from math import sqrt
+from typing import Any
+
+import pytest
+
+from drifting_spec import AXES
+from drifting_spec.registry import UnknownIdError, load
+
+SPEC = load()
+CLAUSES = {
+    *(f"EQ-{number}" for number in range(1, 28)),
+    *("EQ-A6tau", "EQ-A7q", "EQ-A7gamma", "EQ-A7alpha"),
+    *(f"ALG1-{line}" for line in range(1, 7)),
+    *(f"ALG2-{line}" for line in range(1, 11)),
+    *("S3-sg", "S3-neg-reuse"),
+    *("A5-taps", "A5-a", "A5-b", "A5-c", "A5-d", "A5-count", "A5-total"),
+    *("A5-x2", "A5-vanilla", "A5-sum", "A5-identities"),
+    *("A6-S", "A6-tau", "A6-taus", "A6-lambda", "A6-order", "A6-mse"),
+    *("A6-sum-features", "A6-locshare", "A7-w", "A7-weight-in-scale", "A7-selfmask-count"),
+}
+NOT_EXECUTABLE = {"EQ-1", "ALG1-1", "A5-taps"}
+
+
+def test_clauses_are_exactly_those_asked_for():
+    assert set(SPEC.clauses) == CLAUSES
+
+
+def test_other_tables_are_complete():
+    assert list(SPEC.axes) == list(AXES)
+    expected = {f"P-{n:02}" for n in range(1, 54)} | {f"R-{n:02}" for n in range(1, 25)}
+    assert set(SPEC.deltas) == expected | {f"J-{n:02}" for n in range(1, 31)}
+    kinds = {"P": "paper", "R": "seed", "J": "release"}
+    assert all(delta.kind == kinds[delta.id[0]] for delta in SPEC.deltas.values())
+    assert len(SPEC.deviations) == 48
+    assert {d.id for d in SPEC.deviations.values() if not d.black_box} == {"D47", "D57", "D62"}
+
+
+def test_only_these_clauses_are_not_executable():
+    assert {c.id for c in SPEC.clauses.values() if not c.executable} == NOT_EXECUTABLE
+
+
+def test_clauses_stand_in_the_order_of_the_sections():
+    order = [list(SPEC.sections).index(clause.section) for clause in SPEC.clauses.values()]
+    assert order == sorted(order)
+    assert {clause.section for clause in SPEC.clauses.values()} == set(SPEC.sections)
+
+
+@pytest.mark.parametrize("identifier", sorted(CLAUSES))
+def test_clause_is_readable(identifier: str):
+    clause = SPEC.clauses[identifier]
+    assert clause.statement.endswith(".")
+    assert len(clause.statement) > 40
+    assert clause.formula, "every clause of this version has a formula or a line of code"
+    assert all(len(line) <= 90 for line in clause.formula.splitlines())
+    assert clause.kind == ("equation" if clause.id.startswith("EQ") else clause.kind)
+    assert clause.id not in clause.depends_on
+
+
+def test_dependencies_have_no_cycle():
+    done: set[str] = set()
+
+    def visit(identifier: str, path: tuple[str, ...]) -> None:
+        assert identifier not in path, f"cycle: {' → '.join((*path, identifier))}"
+        if identifier not in done:
+            for other in SPEC.clauses[identifier].depends_on:
+                visit(other, (*path, identifier))
+            done.add(identifier)
+
+    for identifier in SPEC.clauses:
+        visit(identifier, ())
+
+
+@pytest.mark.parametrize("key", ["axes", "deltas"])
+def test_clauses_and_what_touches_them_name_each_other(key: str):
+    table: dict[str, Any] = getattr(SPEC, key)
+    forth = {(c.id, other) for c in SPEC.clauses.values() for other in getattr(c, key)}
+    back = {(clause, e.id) for e in table.values() for clause in e.clauses}
+    assert forth == back
+
+
+def test_ids_in_prose_exist():
+    known = set(SPEC.ids())
+    # Equations of the appendix on MMD, which this version of the spec does not hold.
+    known |= {"EQ-31", "EQ-32", "EQ-34", "EQ-36", "EQ-43", "EQ-45"}
+    pattern = re.compile(r"\b(?:EQ-\w+|ALG[12]-\d+|[PRJ]-\d+)\b")
+    tables = (SPEC.clauses, SPEC.axes, SPEC.deltas, SPEC.deviations, SPEC.tolerances)
+    prose = " ".join(str(e) for table in tables for e in table.values())
+    assert set(pattern.findall(prose)) <= known
+
+
+def test_ids_are_unique_over_all_tables_whatever_their_case():
+    counts = Counter(identifier.lower() for identifier in SPEC.ids())
+    assert max(counts.values()) == 1
+
+
+def test_paper_is_pinned():
+    assert re.fullmatch(r"[0-9a-f]{64}", SPEC.paper.scan_sha256)
+    assert SPEC.paper.scan_sha256.startswith("234cead3")
+    assert SPEC.paper.arxiv == "2602.04770"
+    assert SPEC.paper.url.endswith(SPEC.paper.arxiv)
+
+
+def test_loading_is_done_once():
+    assert load() is SPEC
+
+
+def vectors(side: int) -> int:
+    return side**2 + 2 + 2 * (side // 2) ** 2 + 2 * (side // 4) ** 2
+
+
+def test_vector_counts():
+    counts = {side: vectors(side) for side in (32, 16, 8, 4)}
+    assert counts == {32: 1666, 16: 418, 8: 106, 4: 28}
+    assert all(count == 1.625 * side**2 + 2 for side, count in counts.items())
+    text = SPEC.clauses["A5-count"].formula
+    assert all(f"n({side}) = {count}" in text for side, count in counts.items())
+
+
+def test_vector_totals():
+    blocks = {32: 3, 16: 4, 8: 6, 4: 3}
+    even = {side: [k for k in range(1, n + 1) if k % 2 == 0] for side, n in blocks.items()}
+    union = {side: len({*even[side], n}) for side, n in blocks.items()}
+    twice = {side: len([*even[side], n]) for side, n in blocks.items()}
+    network = {side: len({*even[side], *([n] if side == 4 else [])}) for side, n in blocks.items()}
+    release = {side: len(even[side]) + 1 + (side == 32) for side in blocks}
+    maps = [sum(taps.values()) for taps in (union, twice, network, release)]
+    totals = [
+        sum(vectors(side) * count for side, count in taps.items())
+        for taps in (union, twice, network, release)
+    ]
+    assert maps == [9, 11, 8, 12]
+    assert totals == [4542, 5066, 2876, 6732]
+    text = SPEC.clauses["A5-total"].statement + SPEC.deltas["P-16"].effect
+    assert all(str(total) in text for total in totals)
+
+
+def test_guidance_weights():
+    def weight(alpha: float, generated: int, unconditional: int) -> float:
+        return (alpha - 1) * (generated - 1) / unconditional
+
+    assert weight(2, 64, 16) == 3.9375
+    assert weight(2, 64, 32) == 1.96875
+    text = SPEC.clauses["A7-w"].formula
+    assert "3.9375" in text
+    assert "1.96875" in text
+
+
+def test_self_pair_ratio():
+    total = 64 + 64
+    assert f"{(total - 1) / total:.4f}" == "0.9922"
+    assert "0.9922" in SPEC.deltas["P-08"].effect
+    assert "0.9922" in SPEC.axes["scale_self_pairs"].observable
+
+
+def test_other_printed_numbers():
+    assert f"{sqrt(4 / 3):.4f}" == "1.1547"
+    assert "1.1547" in SPEC.axes["std"].observable
+    assert [round(1 / tau) for tau in (0.02, 0.05, 0.2)] == [50, 20, 5]
+    assert "−50, −20 and −5" in SPEC.clauses["EQ-22"].statement
+    assert (32 * 32 * 4, 256 * 256 * 3, 8 * 8 * 3) == (4096, 196608, 192)
+    assert "4096" in SPEC.clauses["A5-vanilla"].statement
+    assert "196608" in SPEC.clauses["A5-vanilla"].statement
+    steps_and_batches = ((30_000, 4096), (200_000, 8192), (100_000, 8192))
+    epochs = [f"{steps * batch / 1281167:.1f}" for steps, batch in steps_and_batches]
+    assert all(number in SPEC.deltas["P-44"].effect for number in epochs)
+
+
+def test_guidance_under_log_weights():
+    # √w, times √((N−1)/N): columns of generated samples have one row fewer (P-05, P-07).
+    for alpha in (2, 4):
+        for unconditional in (16, 32):
+            weight = sqrt((alpha - 1) * 63 / unconditional) * sqrt(63 / 64)
+            acting = 1 + weight * unconditional / 63
+            assert f"{acting:.2f}" in SPEC.deltas["P-05"].effect
+    assert f"{sqrt(63 / 64):.3f}" in SPEC.deltas["P-07"].effect
+    assert f"{1 + sqrt(63 / 64):.3f}" in SPEC.deltas["P-07"].effect
+
+
+REQUIRED = {
+    **dict.fromkeys(["field.float64", "loss.float64", "gradient.float64"], 1e-10),
+    **dict.fromkeys(["loss.float32", "gradient.float32"], 1e-5),
+    **dict.fromkeys(["gradient_offset.float32", "gradient_coincident.float32"], 1e-4),
+    **dict.fromkeys(["gradient.bfloat16", "field.bfloat16"], 4e-3),
+    "gradient.float16": 1e-3,
+    "vectors.float64": 1e-12,
+    "count.exact": 0.0,
+    "release_loss.float32": 5e-5,
+    "release_gradient.float32": 3e-4,
+    "release_loss.float64": 1e-9,
+    "release_gradient.float64": 1e-9,
+    "seed_loss.float64": 1e-9,
+    "seed_gradient.float64": 1e-8,
+    "seed_loss.float32": 5e-5,
+    "seed_gradient.float32": 3e-4,
+}
+
+
+@pytest.mark.parametrize("identifier", sorted(REQUIRED))
+def test_tolerance_is_as_required(identifier: str):
+    quantity, dtype = identifier.split(".")
+    assert SPEC.tolerance(quantity, dtype).rtol == REQUIRED[identifier]
+
+
+def test_every_tolerance_is_derived_and_a_missing_floor_explained():
+    for tolerance in SPEC.tolerances.values():
+        assert 0 <= tolerance.rtol < 0.01
+        assert 0 <= tolerance.atol <= 2e-6
+        assert tolerance.derivation.endswith(".")
+        if tolerance.atol == 0 and tolerance.dtype != "exact":
+            assert "absolute floor" in tolerance.derivation, tolerance.id
+
+
+def test_unknown_tolerance_names_the_known():
+    with pytest.raises(UnknownIdError, match=r"no tolerance for 'field.int8'; known: .*field"):
+        SPEC.tolerance("field", "int8")
+
+
+@pytest.mark.parametrize("identifier", ["EQ-11", "eq-a6TAU", "p-01", "D15", "Floors", "J-30"])
+def test_find_ignores_case(identifier: str):
+    assert SPEC.find(identifier).id.lower() == identifier.lower()
+
+
+@pytest.mark.parametrize(
+    ("identifier", "nearest"),
+    [("ALG2-66", "ALG2-6"), ("EQ-A6τ", "EQ-A6tau"), ("afinity_floor", "affinity_floor")],
+    ids=["clause", "greek", "axis"],
+)
+def test_find_suggests_the_nearest(identifier: str, nearest: str):
+    with pytest.raises(
+        UnknownIdError, match=rf"unknown id '{identifier}': did you mean .*{nearest}"
+    ):
+        SPEC.find(identifier)
+
+
+def test_find_without_anything_near():
+    with pytest.raises(UnknownIdError, match="see `drifting-parity list clauses`"):
+        SPEC.find("§§§§")
