@@ -144,7 +144,7 @@ def _settle(distances: Tensor, problem: Problem) -> None:
     """A sample's distance to itself is 0; the release floors every squared distance at 1e-8."""
     own = Targets(problem.positive.shape[1], masked=True)
     self_entries(distances, own).zero_()
-    if problem.readings.floors == "release":
+    if problem.readings.floors == "release" and problem.normalized:
         distances.clamp_min_(1e-4)
 
 

@@ -152,12 +152,11 @@ def _statistics(
 
 def _std(cells: Tensor, readings: Readings) -> Tensor:
     count = cells.shape[-1]
-    if readings.std == "unbiased" and count == 1:
-        raise ValueError("std='unbiased' of a single value is undefined: a map or patch of one cell")
     # In float32 or better: squares of half-precision activations overflow or lose everything.
     wide = cells if cells.dtype == torch.float64 else cells.float()
     squares = (wide - wide.mean(-1, keepdim=True)).square().sum(-1)
-    variance = squares / (count - 1 if readings.std == "unbiased" else count)
+    # A single value has no spread under either estimator: 0/0 := 0.
+    variance = squares / (max(count - 1, 1) if readings.std == "unbiased" else count)
     if readings.std == "population_eps":
         return (variance + 1e-6).sqrt().to(cells.dtype)
     # The root's slope at 0 is infinite; a constant patch has std 0 and passes no gradient.

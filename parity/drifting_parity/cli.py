@@ -43,7 +43,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib import metadata
 
-        parser.exit(0, f"{parser.prog} {metadata.version('drifting-parity')}\n")
+        sys.stdout.write(f"{parser.prog} {metadata.version('drifting-parity')}\n")
+        parser.exit()
 
 
 def _seed(text: str) -> int:

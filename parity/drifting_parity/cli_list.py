@@ -59,10 +59,9 @@ def _deviations() -> tuple[Row, list[Row]]:
 
 
 def _checks() -> tuple[Row, list[Row]]:
-    from drifting_parity.sources import checks
+    from drifting_parity.check_index import indexed
 
-    found = checks(load().clauses)
-    rows = [(item.id, item.kind, item.title, ", ".join(item.clauses)) for item in found]
+    rows = [(item.id, item.kind, item.title, ", ".join(item.clauses)) for item in indexed()]
     return ("check", "kind", "title", "clauses"), list(rows)
 
 

@@ -9,12 +9,9 @@ import json
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import cast
-
-from drifting_spec import ReadingsError, parse_readings
-from drifting_spec.registry import load
 
 from drifting_parity.adapters import Adapter, AdapterError, load_adapter
 from drifting_parity.cases import DType, Setting
@@ -22,9 +19,14 @@ from drifting_parity.errors import UNJUDGED, CommandError, nearest
 from drifting_parity.judge import Progress, Request, judge
 from drifting_parity.output import check_writable, write_whole
 from drifting_parity.report import Report, to_json
+from drifting_spec import ReadingsError, parse_readings
+from drifting_spec.registry import load
 
 FILE_WIDTH = 100
 """Columns of a terminal report that goes to a file or a pipe."""
+
+BAR_WIDTH = 42
+"""Columns that the progress bar takes before it says what is being done."""
 
 
 def report(options: argparse.Namespace) -> int:
@@ -111,7 +113,7 @@ def _offered(
 
 
 def _short(problem: BaseException) -> str:
-    """An exception on one line, with the place it came from."""
+    """Put an exception on one line, with the place it came from."""
     text = " ".join(f"{type(problem).__name__}: {problem}".split())
     frames = traceback.extract_tb(problem.__traceback__)
     if not frames:
@@ -121,26 +123,28 @@ def _short(problem: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """A bar on a terminal's stderr that vanishes when the work is done; None elsewhere."""
+def _progress() -> Generator[Progress | None]:
+    """Show a bar on a terminal's stderr until the work is done; yield None elsewhere."""
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
-    from rich.table import Column
 
     columns = (
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        TextColumn("{task.description}"),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    room = max(10, console.width - BAR_WIDTH)
+    with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("loading", total=None)
 
         def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            short = what if len(what) <= room else f"{what[: room - 1]}…"
+            bar.update(task, description=short, completed=done, total=total)
 
         yield show

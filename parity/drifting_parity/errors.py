@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -25,5 +26,11 @@ class CommandError(Exception):
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
     """Name the nearest of the ``known`` names, whatever their case, else say ``otherwise``."""
     by_lower = {item.lower(): item for item in known}
-    near = difflib.get_close_matches(name.lower(), list(by_lower), n=4, cutoff=0.5)
+    same = [item for item in by_lower if _bare(item) == _bare(name.lower())]
+    near = same or difflib.get_close_matches(name.lower(), list(by_lower), n=4, cutoff=0.5)
     return f"did you mean {', '.join(by_lower[item] for item in near)}?" if near else otherwise
+
+
+def _bare(name: str) -> str:
+    """Strip punctuation and leading zeros, which are easily got wrong: p-3 is P-03."""
+    return re.sub(r"[^a-z0-9]|(?<!\d)0+(?=\d)", "", name)

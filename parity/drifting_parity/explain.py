@@ -9,11 +9,11 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from drifting_parity import sources
+from drifting_parity.check_index import indexed
+from drifting_parity.errors import CommandError, nearest
 from drifting_spec import AXES, PRESETS
 from drifting_spec.registry import Axis, Clause, Delta, Deviation, Spec, load, preset_readings
-
-from drifting_parity import sources
-from drifting_parity.errors import CommandError, nearest
 
 WIDTH = 100
 """Columns of running text, fewer on a narrower terminal."""
@@ -49,7 +49,7 @@ class _Page:
 
 
 def explain(identifier: str) -> str:
-    """The page on one id; :class:`CommandError` with the nearest ids if there is none."""
+    """Write the page on one id; :class:`CommandError` with the nearest ids if there is none."""
     spec = load()
     terminal = sys.stdout.isatty()
     columns = shutil.get_terminal_size((WIDTH, 24)).columns
@@ -114,7 +114,7 @@ def _clause(page: _Page, spec: Spec, clause: Clause) -> None:
         (item for item in spec.deviations.values() if clause.id in item.clauses),
     )
     _code(page, clause)
-    _checks(page, spec, clause)
+    _checks(page, clause)
 
 
 def _where(spec: Spec, section: str) -> str:
@@ -166,15 +166,14 @@ def _location(item: sources.Marked) -> str:
     return f"{item.module}.{item.name}  ({item.path.name}, line {item.line})"
 
 
-def _checks(page: _Page, spec: Spec, clause: Clause) -> None:
+def _checks(page: _Page, clause: Clause) -> None:
     page.heading("Checks")
     if not clause.executable:
         page.text(f"none: {clause.reason}")
         return
-    for item in sources.checks(spec.clauses):
+    for item in indexed():
         if clause.id in item.clauses:
-            some = "; some of these" if item.family else ""
-            page.text(f"{item.id}  ({item.kind}{some}) {item.title}", hang=4)
+            page.text(f"{item.id}  ({item.kind}) {item.title}", hang=4)
     page.text(f"run them: drifting-parity report --clause {clause.id}")
 
 

@@ -102,7 +102,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
     chosen = [check for check in CHECKS if set(check.clauses) & set(wanted)]
     report_progress("finding the readings it takes", 0, len(chosen) + 1)
     observed, axis_reports = axes.observe(context)
-    judged = context if request.adapter.configurable else replace(context, readings=observed)
+    judged = replace(context, readings=observed)
     outcomes: list[CheckOutcome] = []
     for position, check in enumerate(chosen):
         report_progress(check.title, position + 1, len(chosen) + 1)

@@ -66,11 +66,12 @@ def _failing(clause: ClauseReport) -> list[str]:
 def _headlines(report: Report) -> list[str]:
     lines: list[str] = []
     for name, outcomes in wording.headlines(report):
-        passed = all(outcome.passed for outcome in outcomes)
-        lines += ["", f"### {'✓' if passed else '✗'} {_cell(name)}", ""]
+        mark = wording.MARKS[wording.together(outcomes)]
+        lines += ["", f"### {mark} {_cell(name)}", ""]
         figures = [item for outcome in outcomes for item in outcome.figures]
         rows = [(item.label, item.value) for item in figures if item.headline == name]
-        lines += _table(("what", "measured"), rows)
+        rows += [(item.title, item.error or item.not_observable) for item in outcomes]
+        lines += _table(("what", "measured"), (row for row in rows if row[1]))
     return lines
 
 

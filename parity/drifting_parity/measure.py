@@ -93,8 +93,8 @@ def compare(
     if got.shape != want.shape:
         shapes = f"shape {got.shape}, expected {want.shape}"
         return Measurement(names, quantity, case, math.inf, 0.0, note=shapes)
-    difference = np.abs(got - want)
-    difference[~np.isfinite(got)] = math.inf
+    with np.errstate(invalid="ignore"):
+        difference = np.where(np.isfinite(got), np.abs(got - want), math.inf)
     worst = np.unravel_index(int(np.argmax(difference)), got.shape) if got.size else ()
     mismatch = None
     if got.size:
@@ -103,6 +103,27 @@ def compare(
     error = float(np.linalg.norm(difference))
     allowed = tolerance.rtol * float(np.linalg.norm(want)) + tolerance.atol
     return Measurement(names, quantity, case, error, allowed, mismatch=mismatch, note=note)
+
+
+def compare_direction(
+    clauses: tuple[str, ...] | str,
+    quantity: str,
+    case: str,
+    observed: Array,
+    expected: Array,
+    tolerance: Tolerance,
+    note: str = "",
+) -> Measurement:
+    """Hold the direction of ``observed`` to that of ``expected``, whatever their sizes.
+
+    What is differentiated shows in a gradient's direction; how it is scaled, in its size.
+    """
+    size, wanted = (float(np.linalg.norm(array)) for array in (observed, expected))
+    if size == 0.0 or wanted == 0.0:
+        return compare(clauses, quantity, case, observed, expected, tolerance, note)
+    return compare(
+        clauses, quantity, case, observed / size, expected / wanted, tolerance, note
+    )
 
 
 def within(

@@ -50,7 +50,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
+    """Read the process's umask, which is only possible by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -7,16 +7,17 @@ The same layout, without colour, when it is piped. ``wording.py`` holds what is 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from drifting_spec import PAPER
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
 from drifting_parity import wording
+from drifting_parity.measure import Figure
 from drifting_parity.report import FAILING, ClauseReport, Report, Verdict
+from drifting_spec import PAPER
 
 STYLES: Final[Mapping[Verdict, str]] = {
     "conforms": "green",
@@ -29,7 +30,7 @@ STYLES: Final[Mapping[Verdict, str]] = {
 }
 NARROWEST: Final = 72
 WIDEST: Final = 120
-_NUMBERS: Final = 33
+_NUMBERS: Final = 32
 """Cells that observed ≤ allowed, headroom and cases take at the end of a clause's line."""
 
 
@@ -51,8 +52,16 @@ def terminal(report: Report, width: int = 100, *, colour: bool = False) -> str:
     _readings(console, report)
     console.print()
     _paragraph(console, wording.counts(report), "")
+    if found := wording.largest(report):
+        clause, item = found
+        size = f"{wording.number(item.headroom)} ({item.quantity}, {clause.id}, {item.case})"
+        _paragraph(console, f"largest headroom: {size}", "")
     style = "bold green" if report.exit_status == 0 else "bold red"
-    _paragraph(console, wording.conclusion(report), style)
+    if colour:
+        _paragraph(console, wording.conclusion(report), style)
+    else:
+        # Whoever reads it from a pipe takes the last line.
+        _verbatim(console, Text(wording.conclusion(report)))
     return buffer.getvalue()
 
 
@@ -73,15 +82,15 @@ def _header(console: Console, report: Report) -> None:
     run = [facts.get("device", ""), facts.get("dtype", ""), f"seed {facts.get('seed', '')}"]
     if facts.get("quick") == "true":
         run.append("quick: fewer cases")
-    run.append(f"{report.seconds:.1f} s")
+    run += [facts.get("platform", ""), f"{report.seconds:.1f} s"]
     paper = report.paper
     lines = {
         "judged": report.implementation,
         "paper": f"{paper['title']}, {paper['authors']}, arXiv {paper['arxiv']}",
-        "scan": f"sha256 {paper['scan_sha256']}",
+        "sha256": paper["scan_sha256"],
         "readings": report.readings,
         "run": " · ".join(run),
-        "versions": " · ".join([*versions, facts.get("platform", "")]),
+        "versions": " · ".join(versions),
     }
     tool = f"{report.tool['name']} {report.tool['version']}"
     console.print(Text(f"{tool}: parity report", style="bold"))
@@ -93,19 +102,18 @@ _VERSIONS: Final = ("python", "numpy", "scipy", "torch")
 
 
 def _clauses(console: Console, report: Report) -> None:
-    ids = max((cell_len(clause.id) for clause in report.clauses), default=2)
-    titles = console.width - ids - _NUMBERS - 6
-    heading = " " * (ids + titles + 5) + f"{'error ≤ allowed':>18} {'headroom':>8} {'cases':>6}"
+    heading = _columns("error ≤ allowed", "headroom", "cases")
     console.print()
-    console.print(Text(heading, style="dim"))
+    console.print(Text(heading.rjust(console.width), style="dim"))
     names = list(report.sections)
     for section in dict.fromkeys([*names, *(clause.section for clause in report.clauses)]):
         members = [clause for clause in report.clauses if clause.section == section]
         if members:
             title = report.sections.get(section, "")
             console.print(Text(f"{_section(section)}  {title}".rstrip(), style="bold"))
+            ids = max(cell_len(clause.id) for clause in members)
             for clause in members:
-                _line(console, clause, ids, titles)
+                _line(console, clause, ids)
                 _under(console, clause)
 
 
@@ -113,33 +121,38 @@ def _section(name: str) -> str:
     return f"Sec. {name}" if name[0].isdigit() else name
 
 
-def _line(console: Console, clause: ClauseReport, ids: int, titles: int) -> None:
+def _columns(size: str, headroom: str, cases: str) -> str:
+    return f"{size:>17} {headroom:>8} {cases:>5}"
+
+
+def _line(console: Console, clause: ClauseReport, ids: int) -> None:
     worst = clause.worst
     if clause.verdict in {"not observable", "not executable"} or worst is None:
-        numbers = f"{clause.verdict:>{_NUMBERS + 1}}"
+        numbers = clause.verdict.rjust(_NUMBERS)
     else:
         size = wording.comparison(worst)
-        numbers = f"{size:>18} {wording.number(worst.headroom):>8} {clause.cases:>6}"
+        numbers = _columns(size, wording.number(worst.headroom), str(clause.cases))
     style = STYLES[clause.verdict]
+    titles = console.width - ids - _NUMBERS - 6
     title = clause.title
     if cell_len(title) > titles:
         title = set_cell_size(title, titles - 1).rstrip() + "…"
     line = Text(f"  {wording.MARKS[clause.verdict]} ", style=style)
     line.append(set_cell_size(clause.id, ids), style=style)
-    line.append(f" {set_cell_size(title, titles)}", style="dim" if worst is None else "default")
+    line.append(f" {set_cell_size(title, titles)} ", style="dim" if worst is None else "default")
     line.append(numbers, style="default" if clause.verdict == "conforms" else style)
     console.print(line, no_wrap=True)
 
 
 def _under(console: Console, clause: ClauseReport) -> None:
-    """What is wrong with a clause, and the command that shows it again."""
+    """Say what is wrong with a clause, and the command that shows it again."""
     failing = clause.verdict in FAILING
     if not failing and clause.verdict != "not observable":
         return
-    if failing:
-        console.print(Text(f"      {clause.verdict}", style=STYLES[clause.verdict]))
-    for text in wording.explanation(clause):
-        _paragraph(console, text, "default" if failing else "dim", indent=6)
+    first, *rest = wording.explanation(clause) or [""]
+    _paragraph(console, f"{clause.verdict}: {first}", STYLES[clause.verdict], indent=6)
+    for text in rest:
+        _paragraph(console, text, "default", indent=6)
     if failing and clause.reproduce:
         _verbatim(console, Text(f"      {clause.reproduce}", style="bold"))
 
@@ -151,26 +164,32 @@ def _headlines(console: Console, report: Report) -> None:
     console.print()
     console.print(Text("Headline checks", style="bold"))
     for name, outcomes in found:
-        passed = all(outcome.passed for outcome in outcomes)
-        verdict: Verdict = "conforms" if passed else "deviates"
-        unseen = all(outcome.not_observable for outcome in outcomes)
-        verdict = "not observable" if unseen else verdict
+        verdict = wording.together(outcomes)
         mark = Text(f"  {wording.MARKS[verdict]} ", style=STYLES[verdict])
         console.print(mark + Text(name, style="bold"))
-        figures = [item for outcome in outcomes for item in outcome.figures]
-        widest = max((cell_len(f.label) for f in figures if f.headline == name), default=0)
-        column = min(widest, console.width - 30)
-        for figure in figures:
-            if figure.headline == name:
-                label = figure.label + " " * max(0, column - cell_len(figure.label))
-                console.print(Text(f"      {label}  {figure.value}"), soft_wrap=True)
+        _figures(console, [f for item in outcomes for f in item.figures if f.headline == name])
         for outcome in outcomes:
             if reason := outcome.error or outcome.not_observable:
                 _paragraph(console, reason, STYLES[verdict], indent=6)
 
 
+def _figures(console: Console, figures: Sequence[Figure]) -> None:
+    """Labels in a column, values beside it; a label too long for it gets a line of its own."""
+    widest = max((cell_len(figure.label) for figure in figures), default=0)
+    column = min(widest, console.width * 6 // 10)
+    for figure in figures:
+        label = figure.label
+        if cell_len(label) > column:
+            _paragraph(console, label, "default", indent=6)
+            label = ""
+        for line in Text(figure.value).wrap(console, console.width - column - 8):
+            text = f"      {set_cell_size(label, column)}  {line.plain}"
+            console.print(Text(text.rstrip()))
+            label = ""
+
+
 def _readings(console: Console, report: Report) -> None:
-    """The axes on which it was seen, or asked, to read the paper otherwise than the paper does."""
+    """List the axes on which it reads, or was asked to read, otherwise than the paper does."""
     console.print()
     papers = {axis.id: str(getattr(PAPER, axis.id, "")) for axis in report.axes}
     shown = [axis for axis in report.axes if axis.differs or axis.expected != papers[axis.id]]
@@ -179,7 +198,8 @@ def _readings(console: Console, report: Report) -> None:
     if not shown:
         console.print(Text("  none"))
     for axis in shown:
-        mark = "≠" if axis.differs else "✓"
+        seen = axis.reading != "not observable"
+        mark = "≠" if axis.differs else ("✓" if seen else "?")
         asked = f", asked for {axis.expected}" if axis.differs else ""
         text = (
             f"{mark} {axis.id}: {axis.reading} (paper: {papers[axis.id]}{asked}); {axis.evidence}"

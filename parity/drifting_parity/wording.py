@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from drifting_parity.measure import Measurement
@@ -63,7 +64,7 @@ def explanation(clause: ClauseReport) -> list[str]:
     """Lines for the reader under a clause that is not as asked, or could not be seen."""
     lines: list[str] = []
     if clause.root:
-        lines.append("look here first: nothing that this clause rests on fails")
+        lines.append("look here first, nothing that this clause rests on fails")
     failed = [(check, item) for check, item in clause.measurements if not item.passed]
     if clause.verdict == "deviates" and failed:
         check, item = failed[0]
@@ -77,7 +78,7 @@ def explanation(clause: ClauseReport) -> list[str]:
 
 
 def headlines(report: Report) -> list[tuple[str, list[CheckOutcome]]]:
-    """The headline checks by name, each with the outcomes behind it, in the order they ran.
+    """Collect the headline checks by name with the outcomes behind them, in the order they ran.
 
     One that raised before it gave a figure is named by its title.
     """
@@ -91,10 +92,18 @@ def headlines(report: Report) -> list[tuple[str, list[CheckOutcome]]]:
     return list(found.items())
 
 
+def together(outcomes: Sequence[CheckOutcome]) -> Verdict:
+    """Give the verdict on the checks behind one headline."""
+    if any(item.error for item in outcomes):
+        return "raises"
+    if not all(found.passed for item in outcomes for found in item.measurements):
+        return "deviates"
+    return "not observable" if all(item.not_observable for item in outcomes) else "conforms"
+
+
 def largest(report: Report) -> tuple[ClauseReport, Measurement] | None:
-    """The measurement that uses most of its allowance, with its clause."""
-    worst = [(clause, clause.worst) for clause in report.clauses if clause.worst is not None]
-    pairs = [(clause, item) for clause, item in worst if item is not None]
+    """Find the measurement that uses most of its allowance, with its clause."""
+    pairs = [(clause, item) for clause in report.clauses if (item := clause.worst) is not None]
     return max(pairs, key=lambda pair: pair[1].headroom, default=None)
 
 
@@ -111,18 +120,14 @@ def conclusion(report: Report) -> str:
     status = report.exit_status
     if status == 3:
         return f"not judged: {name} lets no clause be observed"
-    readings = "the paper's readings" if report.readings == "paper" else f"{report.readings}"
+    held = "" if report.readings == "paper" else f" to {report.readings}"
     if status == 1:
-        return f"parity broken: {name} is not as asked ({readings}): {_broken(report)}"
-    good = report.count("conforms")
-    text = f"parity holds: {name} conforms to {readings} on {_clauses(good)}"
+        return f"parity broken: {name}{held and f' held{held}'}: {_broken(report)}"
+    text = f"parity holds: {name} conforms{held} on {_clauses(report.count('conforms'))}"
     if defined := report.count("by definition"):
         text += f", {defined} by definition"
     if unseen := report.count("not observable"):
         text += f", {unseen} not observable"
-    if found := largest(report):
-        clause, item = found
-        text += f"; largest headroom {number(item.headroom)} ({clause.id}, {item.quantity})"
     return text
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from drifting_spec import Readings
-from drifting_spec.registry import Tolerance
 
 from drifting_parity.adapters.reference_adapter import weight_dtype
 from drifting_parity.cases import Array, DType, FieldCase, rounded
 from drifting_parity.checks.core import Context
 from drifting_parity.measure import Measurement, compare
+from drifting_spec import Readings
+from drifting_spec.registry import Tolerance
 
 MASK_AMOUNT = {"add_1e6": 1e6, "add_100": 100.0}
 FLOOR = {"none": 0.0, "1e-6": 1e-6, "1e-12": 1e-12}
@@ -170,15 +170,13 @@ def exact_inputs(case: FieldCase, dtype: DType) -> FieldCase:
         return np.clip(np.round(array / step) * step, -bound, bound)
 
     return as_seen(
-        case.changed(
-            x=snap(case.x), positive=snap(case.positive), negative=snap(case.negative)
-        ),
+        case.changed(x=snap(case.x), positive=snap(case.positive), negative=snap(case.negative)),
         dtype,
     )
 
 
 def as_seen(case: FieldCase, dtype: DType) -> FieldCase:
-    """The case as an implementation that works in ``dtype`` receives it, as closed forms need it."""
+    """The case as an implementation that works in ``dtype`` receives it."""
     weight = case.negative_weight
     if weight is not None:
         weight = rounded(weight, weight_dtype(dtype))
@@ -198,6 +196,13 @@ def without_floor(readings: Readings) -> bool:
 def excludes_self(readings: Readings) -> bool:
     """Whether the mask removes the self pair from the bare field at ordinary temperatures."""
     return readings.self_mask != "add_100" and without_floor(readings)
+
+
+def nearly_excludes_self(readings: Readings) -> bool:
+    """As :func:`excludes_self`, or up to an affinity of 10⁻⁶: enough for limits known to 10⁻³."""
+    return readings.self_mask != "add_100" and (
+        without_floor(readings) or readings.affinity_floor == "1e-12"
+    )
 
 
 def affinity_exponent(readings: Readings) -> float:

@@ -7,15 +7,14 @@ training step have modules of their own, gathered here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from drifting_spec import Readings
 
 from drifting_parity.cases import FieldCase
 from drifting_parity.checks import algorithm_lines, field_limits, training_step, worlds
 from drifting_parity.checks.closed_forms import (
-    affinities,
     distances,
     doubled,
     exact_inputs,
@@ -24,7 +23,6 @@ from drifting_parity.checks.closed_forms import (
     logits_of,
     mean_shift_field,
     pair_field,
-    reach,
     rounding,
     softmax,
     without_floor,
@@ -32,6 +30,7 @@ from drifting_parity.checks.closed_forms import (
 from drifting_parity.checks.core import Context, Property
 from drifting_parity.draw import Draw
 from drifting_parity.measure import Measurement, compare, within
+from drifting_spec import Readings
 
 
 def _masked_or_not(draw: Draw) -> FieldCase:
@@ -114,9 +113,11 @@ def _mean_shift(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     third = case.changed(positive=case.negative, negative=case.x)
     through = case.changed(negative=case.x)
     allowed = doubled(rounding(through, ctx.readings, ctx.setting.dtype))
-    first = ctx.field(case)
-    chained = first + ctx.field(third)
-    near = case.manifest.id
+    first, second, near = ctx.field(case), ctx.field(third), case.manifest.id
+    chained = first + second
+    # Three outputs are rounded, of which the sum may be much smaller than its terms.
+    sizes = float(np.linalg.norm(first) + np.linalg.norm(second))
+    allowed = replace(allowed, atol=2.0 * allowed.atol + allowed.rtol * sizes)
     yield compare(("EQ-10",), "V_pq + V_qr − V_pr", near, chained, ctx.field(through), allowed)
     single = case.changed(x=case.x[:1], negative=case.x[:1], mask_self=False)
     to_positives = softmax(logits_of(single, ctx.readings)[:, : len(case.positive)], axis=1)
@@ -159,8 +160,7 @@ def _coinciding(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
 
 def _translation(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     case = exact_inputs(case, ctx.setting.dtype)
-    narrow = ctx.setting.dtype in ("bfloat16", "float16")
-    shifted = worlds.moved(case, 16.0 if narrow else 1024.0)
+    shifted = worlds.moved(case, 16.0)
     allowed = doubled(rounding(shifted, ctx.readings, ctx.setting.dtype))
     clauses, near = ("ALG2-8", "ALG2-9"), case.manifest.id
     yield compare(clauses, "V after a shift", near, ctx.field(shifted), ctx.field(case), allowed)
@@ -168,7 +168,11 @@ def _translation(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     lifted = case.changed(
         **{
             name: np.concatenate([array, np.full((len(array), 1), 2.0)], axis=1)
-            for name, array in (("x", case.x), ("positive", case.positive), ("negative", case.negative))
+            for name, array in (
+                ("x", case.x),
+                ("positive", case.positive),
+                ("negative", case.negative),
+            )
         }
     )
     room = rounding(lifted, ctx.readings, ctx.setting.dtype).atol
@@ -239,11 +243,7 @@ def _normalized(readings: Readings) -> bool:
 
 
 def _homogeneous_draw(draw: Draw) -> tuple[FieldCase, int]:
-    return _masked_or_not(draw), draw.integer(-4, 4)
-
-
-def _homogeneous(readings: Readings) -> bool:
-    return readings.self_mask != "add_100"
+    return _unmasked(draw), draw.integer(-4, 4)
 
 
 def _permuted_draw(draw: Draw) -> tuple[FieldCase, int]:
@@ -269,7 +269,7 @@ _IDENTITIES: tuple[Property[Any], ...] = (
         "PB-03",
         "Softmax over both axes: V is P̂Q̂/R times EQ-11 with kernel e/√C (D10, D11, D12, D16)",
         ("EQ-10", "EQ-11", "ALG2-6"),
-        _masked_or_not,
+        _unmasked,
         _over_both,
         applies=_both_and_sqrt,
     ),
@@ -289,14 +289,14 @@ _IDENTITIES: tuple[Property[Any], ...] = (
     ),
     Property(
         "PB-04",
-        "Shifting every point moves no drift: row sums of the weights balance (D15, D18, D21)",
+        "Shifting every point moves no drift: row sums of the weights balance (D15, D21)",
         ("ALG2-8", "ALG2-9"),
         _masked_or_not,
         _translation,
     ),
     Property(
         "PB-05",
-        "Swapping the two sets turns V round, without the mask (D02, D15)",
+        "Swapping the two sets turns V round, without the mask (D15)",
         ("EQ-3",),
         _unmasked,
         _antisymmetry,
@@ -311,7 +311,7 @@ _IDENTITIES: tuple[Property[Any], ...] = (
     ),
     Property(
         "PB-06",
-        "With the mask, and with further negatives behind the samples (D01, D08, D58)",
+        "With the mask, and with further negatives behind the samples (D01, D08)",
         ("ALG2-3", "A7-selfmask-count", "ALG1-4"),
         _masked,
         _masked_pairs,
@@ -325,22 +325,21 @@ _IDENTITIES: tuple[Property[Any], ...] = (
     ),
     Property(
         "PB-09",
-        "Turning all points turns V (D21, an l1 distance)",
+        "Turning all points turns V (an l1 distance)",
         ("ALG2-1", "ALG2-2"),
         lambda draw: worlds.cloud(draw, mask_self=draw.choice((False, True)), channels=4),
         _rotation,
     ),
     Property(
         "PB-10",
-        "Scaling points and T scales V: logits are −distance/T (D16 aside, D19, D21)",
+        "Scaling points and T scales V: logits are −distance/T (D19, D21)",
         ("EQ-12", "ALG2-4"),
         _homogeneous_draw,
         _homogeneity,
-        applies=_homogeneous,
     ),
     Property(
         "PB-11",
-        "Permuting positives, or samples with their negatives, or unmasked negatives (D02)",
+        "Permuting positives, or samples with their negatives, or unmasked negatives",
         ("EQ-7", "ALG2-3", "ALG2-5"),
         _permuted_draw,
         _permutations,

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from drifting_spec import Readings
-from drifting_spec.registry import Tolerance
 
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.adapters.reference_adapter import as_seen
 from drifting_parity.cases import Array, FieldCase, LossCase, LossObservation, Manifest
 from drifting_parity.checks.core import Context
+from drifting_spec import Readings
+from drifting_spec.registry import Tolerance
 
 UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-9, "float16": 2.0**-11}
 """Unit roundoff by dtype."""
@@ -35,9 +35,25 @@ def field_as_printed(readings: Readings) -> bool:
     )
 
 
+def in_range(context: Context, temperatures: tuple[float, ...]) -> tuple[float, ...]:
+    """The temperatures, raised where under these readings the drift would leave the dtype's range.
+
+    Raw temperatures meet distances of √C ≈ 3, so they are four times as high. Without a softmax,
+    or without the root over two of them, a drift at τ = 0.02 is of the size e⁻¹⁰⁰: below float32.
+    """
+    readings = context.readings
+    factor = 4.0 if readings.temperature_scaling == "raw" else 1.0
+    unbalanced = readings.softmax_axes == "none" or (
+        readings.softmax_axes == "xy" and readings.softmax_combination == "product"
+    )
+    factor *= 10.0 if unbalanced and context.setting.dtype != "float64" else 1.0
+    return tuple(factor * temperature for temperature in temperatures)
+
+
 def observe(context: Context, case: LossCase) -> LossObservation:
     """What the adapter shows, its gradient for an upstream gradient of 1."""
-    seen = context.loss(case)
+    reached = in_range(context, case.temperatures)
+    seen = context.loss(case.changed(temperatures=reached))
     return replace(seen, gradient=seen.gradient / context.setting.upstream)
 
 
@@ -142,6 +158,12 @@ def block_directions(field: Array) -> Array:
     return np.divide(field, length, out=np.zeros_like(field), where=length > 0)
 
 
+def unit(array: Array) -> Array:
+    """The array scaled to length 1 (0 stays 0)."""
+    length = float(np.linalg.norm(array))
+    return array / length if length else array
+
+
 def implied_scale(readings: Readings, case: LossCase, seen: LossObservation) -> float:
     """S from value and gradient alone, for one shared S: S² = 4κL/‖∂L/∂φ‖², whatever λ is."""
     size = float(np.linalg.norm(seen.gradient))
@@ -163,7 +185,7 @@ def own_field(context: Context, case: LossCase, scale: Array) -> Array:
         if case.unconditional is not None and case.unconditional_weight is not None:
             negative = np.concatenate([x, case.unconditional[label, :, v]])
             weight = np.concatenate([np.ones(len(x)), case.unconditional_weight[label]])
-        for position, temperature in enumerate(case.temperatures):
+        for position, temperature in enumerate(in_range(context, case.temperatures)):
             group = FieldCase(
                 Manifest(f"{case.manifest.id}, label {label}, vector {v}"),
                 x,

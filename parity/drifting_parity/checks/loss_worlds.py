@@ -44,7 +44,7 @@ class Shape:
 def reject_ill_conditioned(case: LossCase) -> None:
     """Raise :class:`Rejected` for a pair much closer than the mean, or a drift that cancels."""
     y, _ = targets(case)
-    labels, n, vectors, channels = case.generated.shape
+    labels, n, vectors, _ = case.generated.shape
     p = case.positive.shape[1]
     for label, v in np.ndindex(labels, vectors):
         x, to = case.generated[label, :, v], y[label, :, v]
@@ -137,20 +137,22 @@ def duplicated(draw: Draw, temperatures: Sequence[float]) -> LossCase:
     return labelled(twice, "duplicated samples", "coincident")
 
 
-def collapsed_label(draw: Draw) -> LossCase:
-    """Two labels, all samples of the first at the origin: it has no drift, whatever S and λ."""
+def collapsed_label(draw: Draw) -> tuple[LossCase, LossCase]:
+    """Two labels, then all samples of the first at the origin: it has no drift any more."""
     case = ordinary(draw, Shape(labels=(2, 2), vectors=(1, 1)), temperatures=(0.2,))
     generated, positive = case.generated.copy(), case.positive.copy()
     generated[0] = positive[0] = 0.0
-    return labelled(case.changed(generated=generated, positive=positive), "one label collapsed")
+    collapsed = case.changed(generated=generated, positive=positive)
+    return case, labelled(collapsed, "one label collapsed")
 
 
-def collapsed_vector(draw: Draw) -> LossCase:
-    """One label of two vectors, all samples at the origin in the first vector."""
+def collapsed_vector(draw: Draw) -> tuple[LossCase, LossCase]:
+    """One label of two vectors, then all samples at the origin in the first vector."""
     case = ordinary(draw, Shape(labels=(1, 1), vectors=(2, 2)), temperatures=(0.2,))
     generated, positive = case.generated.copy(), case.positive.copy()
     generated[:, :, 0] = positive[:, :, 0] = 0.0
-    return labelled(case.changed(generated=generated, positive=positive), "one vector collapsed")
+    collapsed = case.changed(generated=generated, positive=positive)
+    return case, labelled(collapsed, "one vector collapsed")
 
 
 def two_points(draw: Draw) -> LossCase:
@@ -246,9 +248,9 @@ def with_samples(draw: Draw, case: FeatureCase) -> FeatureCase:
     )
 
 
-def maps(draw: Draw, statistics: tuple[str, ...] = ("loc", "global", "patch2", "patch4")) -> (
-    VectorizeCase
-):
+def maps(
+    draw: Draw, statistics: tuple[str, ...] = ("loc", "global", "patch2", "patch4")
+) -> VectorizeCase:
     """Two maps whose sides are multiples of four, rectangular too, and an encoder input."""
     rng = generator(draw)
     batch, channels = draw.integer(1, 3), draw.integer(1, 4)

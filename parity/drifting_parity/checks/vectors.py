@@ -2,9 +2,9 @@
 
 The release's ``drift_loss`` (A files) gives the loss per label, S√C, λ² and the gradient of one
 feature (A.6) under the ``release`` readings; the seed repository (R files) the feature-space loss,
-its vanilla term and its vectorisation (A.5) under ``seed``. No reference takes part. A missing
-self-mask, weight, floor, aggregation or scope shows here even where reference and implementation
-share the mistake.
+its vanilla term and its vectorisation (A.5) under ``seed``. No reference takes part. A wrong
+weight, floor, aggregation or scope, or a missing self-mask, shows here even where reference and
+implementation share the mistake.
 """
 
 from __future__ import annotations
@@ -14,14 +14,22 @@ from functools import partial
 from typing import Any, cast
 
 import numpy as np
-from drifting_spec import RELEASE, SEED, Readings, Traits
 
 from drifting_parity import golden
 from drifting_parity.adapters.base import NotObservable
-from drifting_parity.cases import Array, FeatureCase, LossCase, Manifest, VectorizeCase
+from drifting_parity.cases import FeatureCase, LossCase, VectorizeCase
 from drifting_parity.checks.core import Check, Context
+from drifting_parity.checks.vector_cases import (
+    arrays_of,
+    case_manifest,
+    held_to,
+    release_case,
+    seed_case,
+    seed_readings,
+)
 from drifting_parity.golden import GoldenManifest
 from drifting_parity.measure import Measurement, compare, within
+from drifting_spec import RELEASE, SEED
 
 SCALE = ("EQ-21", "A6-S")
 LAMBDA = ("EQ-25", "A6-lambda")
@@ -44,65 +52,12 @@ SPEAKS_FOR: Mapping[str, tuple[str, ...]] = {
 """What the seed repository's losses show beside EQ-26."""
 
 
-def held_to(context: Context, readings: Readings, traits: Traits) -> Context:
-    """The context under ``readings``, for double and single precision alone.
-
-    :class:`NotObservable` in narrower dtypes, and for an adapter whose readings are fixed and
-    compute something else on such a case.
-    """
-    if context.setting.dtype not in {"float64", "float32"}:
-        raise NotObservable(f"vectors are not comparable in {context.setting.dtype}")
-    if context.readings.canonical(traits) == readings.canonical(traits):
-        return context
-    return context.with_readings(readings)
-
-
-def case_manifest(manifest: GoldenManifest) -> Manifest:
-    """What a case carries of its golden file's manifest."""
-    return Manifest(
-        id=manifest.id,
-        exercises=manifest.exercises,
-        source=manifest.source,
-        seed=manifest.seed,
-        conditioning="ordinary" if manifest.conditioning == "well" else "coincident",
-    )
-
-
-def _arrays(manifest: GoldenManifest) -> dict[str, Array]:
-    return {name: np.asarray(a, dtype=np.float64) for name, a in golden.load(manifest.id).items()}
-
-
 # The release.
-
-
-def release_case(manifest: GoldenManifest, arrays: Mapping[str, Array]) -> LossCase:
-    """Groups become labels, features of one vector: [B, samples, S] → [L, N, 1, C]."""
-
-    def feature(name: str) -> Array | None:
-        return arrays[name][:, :, None, :] if name in arrays else None
-
-    generated, positive = feature("in_gen"), feature("in_fixed_pos")
-    unconditional = feature("in_fixed_neg")
-    if generated is None or positive is None:
-        raise golden.GoldenError(f"{manifest.id} holds no in_gen or no in_fixed_pos")
-    weight = arrays.get("in_weight_neg")
-    if unconditional is not None and weight is None:
-        weight = np.ones(unconditional.shape[:2])
-    return LossCase(
-        manifest=case_manifest(manifest),
-        generated=generated,
-        positive=positive,
-        unconditional=unconditional,
-        unconditional_weight=weight,
-        generated_weight=arrays.get("in_weight_gen"),
-        positive_weight=arrays.get("in_weight_pos"),
-        temperatures=tuple(float(t) for t in arrays["R_list"]),
-    )
 
 
 def run_release(manifest: GoldenManifest, context: Context) -> Iterator[Measurement]:
     """Loss per label, S, λ and gradient of one file of the release."""
-    arrays = _arrays(manifest)
+    arrays = arrays_of(manifest)
     case = release_case(manifest, arrays)
     context = held_to(context, RELEASE, case.traits())
     if manifest.conditioning == "ill" and context.setting.dtype == "float32":
@@ -159,41 +114,9 @@ def _degenerate(context: Context, case: LossCase, name: str) -> Iterator[Measure
 # The seed repository.
 
 
-def seed_readings(config: Mapping[str, Any]) -> Readings:
-    """The seed repository's settings as readings; the rest are its defaults."""
-    readings = SEED.with_reading("temperature_aggregation", config["temperature_aggregation"])
-    if not config["share_location_normalization"]:
-        readings = readings.with_reading("location_sharing", "none")
-    if not config["scale_temperature_by_sqrt_channels"]:
-        readings = readings.with_reading("temperature_scaling", "raw")
-    return readings
-
-
-def seed_case(manifest: GoldenManifest, arrays: Mapping[str, Array]) -> FeatureCase:
-    """One label; every key's features [samples, V, C] → [1, samples, V, C]."""
-
-    def features(prefix: str) -> dict[str, Array]:
-        start = f"in_{prefix}/"
-        return {
-            name.removeprefix(start): array[None]
-            for name, array in arrays.items()
-            if name.startswith(start)
-        }
-
-    weight = manifest.arguments["unconditional_weight"]
-    return FeatureCase(
-        manifest=case_manifest(manifest),
-        generated=features("generated"),
-        positive=features("positive"),
-        unconditional=features("unconditional") or None,
-        unconditional_weight=None if weight is None else np.array([float(weight)]),
-        temperatures=tuple(manifest.arguments["config"]["temperatures"]),
-    )
-
-
 def run_seed_loss(manifest: GoldenManifest, context: Context) -> Iterator[Measurement]:
     """Loss and gradients over all features of one file; S and λ where there is one feature."""
-    arrays = _arrays(manifest)
+    arrays = arrays_of(manifest)
     case = seed_case(manifest, arrays)
     config = cast("Mapping[str, Any]", manifest.arguments["config"])
     context = held_to(context, seed_readings(config), case.traits())
@@ -211,9 +134,7 @@ def run_seed_loss(manifest: GoldenManifest, context: Context) -> Iterator[Measur
     tolerance, factor = context.tolerance("seed_gradient"), terms * context.setting.upstream
     for key, gradient in found.gradients.items():
         wanted = arrays[f"f64_grad/{key}"][None]
-        yield compare(
-            GRADIENT, f"gradient of {key}", name, gradient / factor, wanted, tolerance
-        )
+        yield compare(GRADIENT, f"gradient of {key}", name, gradient / factor, wanted, tolerance)
     if len(case.generated) == 1:
         yield from _seed_statistics(manifest, context, case, name)
 
@@ -247,7 +168,7 @@ def _seed_statistics(
 
 def run_seed_raw(manifest: GoldenManifest, context: Context) -> Iterator[Measurement]:
     """The vanilla term on raw distances and temperatures (R20)."""
-    arrays = _arrays(manifest)
+    arrays = arrays_of(manifest)
     generated, positive = arrays["in_generated"][None], arrays["in_positive"][None]
     case = FeatureCase(
         manifest=case_manifest(manifest),
@@ -282,7 +203,7 @@ VECTOR_CLAUSES: Mapping[str, tuple[str, ...]] = {
 
 def run_seed_vectors(manifest: GoldenManifest, context: Context) -> Iterator[Measurement]:
     """The vectors of maps of 8×8, 7×7 (cropped) and 4×4 locations (R30)."""
-    arrays = _arrays(manifest)
+    arrays = arrays_of(manifest)
     for side in ("8", "7", "4"):
         case = VectorizeCase(
             manifest=case_manifest(manifest),
@@ -304,7 +225,10 @@ def _check(manifest: GoldenManifest) -> Check:
     elif manifest.id == "R20":
         run, clauses = run_seed_raw, ("A5-vanilla", *GRADIENT)
     elif manifest.id == "R30":
-        run, clauses = run_seed_vectors, tuple(n for names in VECTOR_CLAUSES.values() for n in names)
+        run, clauses = (
+            run_seed_vectors,
+            tuple(n for names in VECTOR_CLAUSES.values() for n in names),
+        )
     else:
         run, clauses = run_seed_loss, (*LOSS, *GRADIENT, *SPEAKS_FOR.get(manifest.id, ()))
         if len(manifest.arguments["features"]) == 1:

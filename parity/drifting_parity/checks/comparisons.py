@@ -1,0 +1,371 @@
+"""Comparisons with the reference: drawn cases, value and gradient, under every single reading.
+
+Under the readings asked for, under each other reading on its own, and under the presets
+``release`` and ``seed``. Where the reference itself is judged these prove nothing and are shown
+so. The worlds of an axis are such that its readings differ on them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import numpy as np
+
+from drifting_parity.adapters.base import NotObservable
+from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, VectorizeCase
+from drifting_parity.checks import loss_forms, loss_worlds
+from drifting_parity.checks.core import Check, Context, Yield, worst
+from drifting_parity.checks.loss_worlds import Shape
+from drifting_parity.draw import Draw, RandomDraw, Rejected, generator
+from drifting_parity.measure import Measurement, compare
+from drifting_spec import AXES, FIELD_AXES, PRESETS, Readings
+from drifting_spec.registry import Tolerance, load
+
+Clauses = tuple[str, ...]
+AnyCase = FieldCase | LossCase | FeatureCase | VectorizeCase
+World = Callable[[Draw], AnyCase]
+
+
+# One case
+
+
+def compare_field(context: Context, case: FieldCase, clauses: Clauses) -> Iterator[Measurement]:
+    """V of Algorithm 2."""
+    got, expected = context.field(case), context.expected_field(case)
+    tolerance = context.tolerance("field")
+    yield compare(clauses, "field", case.manifest.id, got, expected, tolerance)
+
+
+def _tolerance(context: Context, quantity: str, case: LossCase) -> Tolerance:
+    # Samples that coincide or nearly do have a tolerance of their own in some dtypes.
+    own = f"{quantity}_{case.manifest.conditioning}"
+    known = f"{own}.{context.setting.dtype}" in context.spec.tolerances
+    return context.tolerance(own if known else quantity)
+
+
+def compare_loss(context: Context, case: LossCase, clauses: Clauses) -> Iterator[Measurement]:
+    """Loss, gradient, and what else is shown, of one feature."""
+    case = case.changed(temperatures=loss_forms.in_range(context, case.temperatures))
+    got, expected = context.loss(case), context.expected_loss(case)
+    name, loss = case.manifest.id, _tolerance(context, "loss", case)
+    gradient = _tolerance(context, "gradient", case)
+    yield compare(clauses, "loss", name, got.loss, expected.loss, loss)
+    yield compare(clauses, "gradient", name, got.gradient, expected.gradient, gradient)
+    if got.per_label is not None and expected.per_label is not None:
+        yield compare(clauses, "loss per label", name, got.per_label, expected.per_label, loss)
+    for quantity in ("feature_scale", "drift_scale", "drift_energy"):
+        shown, wanted = getattr(got, quantity), getattr(expected, quantity)
+        if shown is not None and wanted is not None:
+            tolerance = loss_forms.statistics_tolerance(context, quantity)
+            yield compare(clauses, quantity.replace("_", " "), name, shown, wanted, tolerance)
+
+
+def compare_features(
+    context: Context, case: FeatureCase, clauses: Clauses
+) -> Iterator[Measurement]:
+    """Loss over features and the gradient of each, with the vanilla term if it is on."""
+    case = case.changed(temperatures=loss_forms.in_range(context, case.temperatures))
+    got, expected = context.feature_loss(case), context.expected_feature_loss(case)
+    loss, gradient = context.tolerance("loss"), context.tolerance("gradient")
+    name = case.manifest.id
+    yield compare(clauses, "loss over features", name, got.loss, expected.loss, loss)
+    for key, wanted in expected.gradients.items():
+        shown, what = got.gradients.get(key, np.zeros(0)), "gradient of a feature"
+        yield compare(clauses, what, f"{name}, {key}", shown, wanted, gradient)
+    for what, shown, wanted in (
+        ("loss of the features alone", got.feature_loss, expected.feature_loss),
+        ("loss of the samples", got.raw_loss, expected.raw_loss),
+    ):
+        if shown is not None and wanted is not None:
+            yield compare(clauses, what, name, shown, wanted, loss)
+    if got.raw_gradient is not None and expected.raw_gradient is not None:
+        shown, wanted = got.raw_gradient, expected.raw_gradient
+        yield compare(clauses, "gradient of the samples", name, shown, wanted, gradient)
+
+
+def compare_vectors(
+    context: Context, case: VectorizeCase, clauses: Clauses
+) -> Iterator[Measurement]:
+    """Every vector, and no other keys than the reference gives."""
+    got, expected = context.vectorize(case), context.expected_vectors(case)
+    tolerance = context.tolerance("vectors")
+    for key in sorted(set(got) | set(expected)):
+        none = np.zeros(0)
+        shown, wanted = got.get(key, none), expected.get(key, none)
+        yield compare(clauses, key.rpartition(".")[2], case.manifest.id, shown, wanted, tolerance)
+
+
+def compare_case(context: Context, case: AnyCase, clauses: Clauses) -> Iterator[Measurement]:
+    """Everything that the adapter shows of one case, against the reference."""
+    if isinstance(case, FieldCase):
+        yield from compare_field(context, case, clauses)
+    elif isinstance(case, LossCase):
+        yield from compare_loss(context, case, clauses)
+    elif isinstance(case, FeatureCase):
+        yield from compare_features(context, case, clauses)
+    else:
+        yield from compare_vectors(context, case, clauses)
+
+
+# Worlds
+
+
+def guided_field(draw: Draw, temperature: float = 0.2) -> FieldCase:
+    """Algorithm 2 on one label of a guided world, temperature in units of the mean distance."""
+    case = loss_worlds.ordinary(
+        draw, Shape((1, 1), (1, 1)), temperatures=(temperature,), unconditional=True
+    )
+    assert case.unconditional is not None
+    assert case.unconditional_weight is not None
+    x = case.generated[0, :, 0]
+    return FieldCase(
+        Manifest(f"field of {case.manifest.id}"),
+        x,
+        case.positive[0, :, 0],
+        np.concatenate([x, case.unconditional[0, :, 0]]),
+        temperature * float(np.sqrt(2 * x.shape[-1])),
+        negative_weight=np.concatenate([np.ones(len(x)), case.unconditional_weight[0]]),
+    )
+
+
+def guided_loss(draw: Draw, temperatures: Sequence[float] = (0.05, 0.2)) -> LossCase:
+    """Two labels of different spread, two vectors, unconditional samples with weights."""
+    shape = Shape((2, 2), (2, 2), (4, 5), (8, 9))
+    return loss_worlds.ordinary(draw, shape, temperatures=temperatures, unconditional=True)
+
+
+def weighted_loss(draw: Draw) -> LossCase:
+    """Weights on positives and generated samples too, at the paper's temperatures."""
+    case = loss_worlds.ordinary(draw, unconditional=True)
+    rng, labels = generator(draw), case.generated.shape[0]
+    return loss_worlds.labelled(
+        case.changed(
+            generated_weight=rng.integers(2, 9, (labels, case.generated.shape[1])) / 4,
+            positive_weight=rng.integers(2, 9, (labels, case.positive.shape[1])) / 4,
+        ),
+        "all samples weighted",
+    )
+
+
+def tiny_loss(draw: Draw) -> LossCase:
+    """Features so small that floors act: S around 3e-4, or around 1e-9."""
+    case = guided_loss(draw, (0.2, 0.5))
+    factor = draw.choice((2.0**-12, 2.0**-30))
+    return loss_worlds.labelled(case.scaled(factor), f"tiny({factor:.0e})")
+
+
+def features_with_samples(draw: Draw) -> FeatureCase:
+    """Features and raw samples, at temperatures that suit raw distances as well."""
+    return loss_worlds.with_samples(draw, loss_worlds.features(draw, (0.5, 1.0)))
+
+
+def flat_maps(draw: Draw) -> VectorizeCase:
+    """Maps one of which has constant patches."""
+    case = loss_worlds.maps(draw)
+    first = case.maps["one"].copy()
+    first[:, :, :4, :4] = 1.0
+    return VectorizeCase(Manifest(f"{case.manifest.id}, a patch constant"), maps={"one": first})
+
+
+def odd_map(draw: Draw) -> VectorizeCase:
+    """A map that 2×2 patches do not divide, and one that only 4×4 do not."""
+    rng, channels = generator(draw), draw.integer(1, 3)
+    shapes = {"seven": (7, 7), "six": (6, 10)}
+    maps = {name: rng.standard_normal((2, channels, *shape)) for name, shape in shapes.items()}
+    return VectorizeCase(Manifest(f"maps 7x7 and 6x10, C={channels}"), maps=maps)
+
+
+def input_maps(draw: Draw) -> VectorizeCase:
+    """A map and an encoder input of 8x12, cut into 2×2 patches where it is patchified."""
+    case = loss_worlds.maps(draw, ("loc", "x2"))
+    return VectorizeCase(
+        Manifest("inputs 3x8x12, patch 2"), case.maps, case.inputs, case.statistics, 2
+    )
+
+
+WORLDS: dict[str, tuple[World, ...]] = {
+    # At the mean distance's own temperature the 100 of add_100 shows.
+    "self_mask": (
+        partial(guided_field, temperature=5.0),
+        partial(guided_loss, temperatures=(5, 20)),
+    ),
+    "affinity_floor": (
+        partial(guided_field, temperature=0.05),
+        partial(guided_loss, temperatures=(0.02, 0.05)),
+    ),
+    "floors": (guided_loss, tiny_loss),
+    "temperature_scaling": (partial(guided_loss, temperatures=(0.2, 0.5)),),
+    "statistics_grouping": (loss_worlds.maps,),
+    "vanilla_term": (features_with_samples,),
+    "x2_statistic": (input_maps,),
+    "x2_input": (input_maps,),
+    "std": (flat_maps,),
+    "patch_remainder": (odd_map,),
+}
+"""Worlds of the axes that need their own; the others show on guided ones. ``taps`` has none: it
+needs an encoder."""
+
+
+def worlds_of(axis: str) -> tuple[World, ...]:
+    """The worlds on which the readings of an axis differ."""
+    if axis in WORLDS:
+        return WORLDS[axis]
+    return (guided_field, guided_loss) if axis in FIELD_AXES else (guided_loss,)
+
+
+# Checks
+
+
+def cases_of(context: Context, stream: str, world: World, count: int) -> Iterator[AnyCase]:
+    """``count`` accepted cases of a world, from a stream of the context's seed."""
+    source = RandomDraw(context.seed * 2**32 + zlib.crc32(stream.encode()))
+    accepted = 0
+    for _ in range(50 * count):
+        try:
+            yield world(source)
+        except Rejected:
+            continue
+        accepted += 1
+        if accepted == count:
+            return
+    raise RuntimeError(f"{stream} accepted {accepted} of {50 * count} drawn cases")
+
+
+def measure_under(
+    contexts: Sequence[Callable[[], Context]],
+    stream: str,
+    worlds: Sequence[World],
+    count: int,
+    clauses: Clauses,
+) -> Iterator[Yield]:
+    """Compare under each context on each world; not observable only if nothing was."""
+    measured = False
+    answer = NotObservable("no reading to compare under")
+    for position, make in enumerate(contexts):
+        found: list[Measurement] = []
+        for number, world in enumerate(worlds):
+            try:
+                context = make()
+                for case in cases_of(context, f"{stream} {position} {number}", world, count):
+                    found.extend(compare_case(context, case, clauses))
+            except NotObservable as reason:
+                answer = reason
+        measured = measured or bool(found)
+        yield from worst(found)
+    if not measured:
+        raise answer
+
+
+def compare_asked(
+    context: Context, *, stream: str, worlds: Sequence[World], clauses: Clauses, count: int
+) -> Iterator[Yield]:
+    """Compare under the readings asked for."""
+    number = max(2, count // 4) if context.quick else count
+    yield from measure_under([lambda: context], stream, worlds, number, clauses)
+
+
+def compare_axis(context: Context, *, axis: str) -> Iterator[Yield]:
+    """Compare under every reading of an axis, the one asked for first.
+
+    patch_remainder=error is left to ``vectors.remainder``: it gives no vectors.
+    """
+    asked = getattr(context.readings, axis)
+    readings = [asked, *(reading for reading in AXES[axis] if reading != asked)]
+    chosen = [one for one in readings if (axis, one) != ("patch_remainder", "error")]
+
+    def under(reading: str) -> Context:
+        return context.with_readings(context.readings.with_reading(axis, reading))
+
+    contexts = [partial(under, reading) for reading in chosen]
+    clauses, count = load().axes[axis].clauses, 1 if context.quick else 2
+    yield from measure_under(contexts, f"comparison.{axis}", worlds_of(axis), count, clauses)
+
+
+def compare_preset(context: Context, *, readings: Readings, stream: str) -> Iterator[Yield]:
+    """Compare under a preset, at every level."""
+    levels: tuple[tuple[Clauses, tuple[World, ...]], ...] = (
+        (("EQ-13",), (guided_loss, tiny_loss)),
+        (("EQ-14",), (features_with_samples,)),
+        (("A5-a", "A5-b", "A5-c", "A5-d"), (loss_worlds.maps,)),
+    )
+    answer, measured, count = NotObservable(""), False, 1 if context.quick else 2
+    for clauses, worlds in levels:
+        contexts = [partial(context.with_readings, readings)]
+        try:
+            for item in measure_under(contexts, stream, worlds, count, clauses):
+                measured = True
+                yield item
+        except NotObservable as reason:
+            answer = reason
+    if not measured:
+        raise answer
+
+
+def _asked(
+    identifier: str, title: str, clauses: Clauses, worlds: Sequence[World], count: int
+) -> Check:
+    run = partial(
+        compare_asked, stream=identifier, worlds=tuple(worlds), clauses=clauses, count=count
+    )
+    return Check(identifier, title, clauses, "comparison", run, independent=False)
+
+
+def _axis(axis: str) -> Check:
+    readings = f"under every reading of {axis.replace('_', ' ')}"
+    run = partial(compare_axis, axis=axis)
+    clauses = load().axes[axis].clauses
+    identifier = f"comparison.{axis}"
+    return Check(identifier, readings, clauses, "comparison", run, independent=False)
+
+
+def _preset(name: str) -> Check:
+    clauses = ("EQ-13", "EQ-14", "A5-a", "A5-b", "A5-c", "A5-d")
+    identifier = f"comparison.{name}"
+    run = partial(compare_preset, readings=PRESETS[name], stream=identifier)
+    title = f"under the readings of {name}"
+    return Check(identifier, title, clauses, "comparison", run, independent=False)
+
+
+PAPER_FIELD = partial(guided_field, temperature=0.05)
+COINCIDENT = (
+    partial(loss_worlds.generated_among_positives, temperatures=(0.02, 0.2)),
+    partial(loss_worlds.duplicated, temperatures=(0.02, 0.2)),
+    partial(loss_worlds.generated_equal, temperatures=(0.1, 0.5)),
+)
+
+CHECKS: tuple[Check, ...] = (
+    _asked("comparison.field", "Algorithm 2 on drawn cases", ("ALG2-10",), (PAPER_FIELD,), 12),
+    _asked(
+        "comparison.loss",
+        "loss and gradient of one feature on drawn cases",
+        ("EQ-13",),
+        (loss_worlds.ordinary, weighted_loss),
+        12,
+    ),
+    _asked(
+        "comparison.coincident",
+        "loss and gradient where samples coincide",
+        ("EQ-13",),
+        COINCIDENT,
+        4,
+    ),
+    _asked(
+        "comparison.features",
+        "loss over features, and the vanilla term",
+        ("EQ-14", "A6-sum-features"),
+        (loss_worlds.features, features_with_samples),
+        4,
+    ),
+    _asked(
+        "comparison.vectors",
+        "vectors of drawn maps and inputs",
+        ("A5-a", "A5-b", "A5-c", "A5-d"),
+        (loss_worlds.maps,),
+        6,
+    ),
+    *(_axis(axis) for axis in AXES if axis != "taps"),
+    _preset("release"),
+    _preset("seed"),
+)

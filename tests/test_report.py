@@ -1,0 +1,161 @@
+"""The report's forms: text at several widths, Markdown, and JSON against its schema."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from importlib import resources
+from typing import Any
+
+import jsonschema
+import pytest
+from rich.cells import cell_len
+
+from drifting_parity import wording
+from drifting_parity.markdown import markdown
+from drifting_parity.render import terminal
+from drifting_parity.report import Report, Verdict, to_json
+
+FIXTURES = ("good_report", "broken_report", "infinite_report")
+
+
+@pytest.fixture(params=FIXTURES)
+def report(request: pytest.FixtureRequest) -> Report:
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def validator() -> jsonschema.Draft202012Validator:
+    text = resources.files("drifting_parity").joinpath("report.schema.json").read_text("utf-8")
+    schema = json.loads(text)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    return jsonschema.Draft202012Validator(schema)
+
+
+def test_json_follows_the_schema(
+    report: Report, validator: jsonschema.Draft202012Validator
+) -> None:
+    text = json.dumps(to_json(report), allow_nan=False)
+    validator.validate(json.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("clauses", 0, "verdict"), "skipped"),
+        (("clauses", 0, "headroom"), "small"),
+        (("schema",), 2),
+        (("summary", "total"), -1),
+        (("paper", "scan_sha256"), "234c"),
+        (("unheard", "of"), 1),
+    ],
+)
+def test_the_schema_refuses(
+    path: tuple[Any, ...],
+    value: object,
+    good_report: Report,
+    validator: jsonschema.Draft202012Validator,
+) -> None:
+    document: Any = json.loads(json.dumps(to_json(good_report)))
+    target = document
+    for key in path[:-1]:
+        target = target.setdefault(key, {}) if isinstance(target, dict) else target[key]
+    target[path[-1]] = value
+    assert not validator.is_valid(document)
+
+
+def test_the_schema_knows_every_verdict(validator: jsonschema.Draft202012Validator) -> None:
+    schema: Any = validator.schema
+    clause = schema["$defs"]["clause"]["properties"]
+    assert set(clause["verdict"]["enum"]) == set(Verdict.__args__) == set(wording.MARKS)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_text_keeps_to_the_width(width: int, report: Report) -> None:
+    for line in terminal(report, width).splitlines()[:-1]:
+        copied = "drifting-parity report" in line or line.lstrip().startswith("judged")
+        assert copied or cell_len(line) <= width, line
+
+
+def test_text_has_no_escapes_unless_asked(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    plain, coloured = terminal(report, 80), terminal(report, 80, colour=True)
+    assert "\x1b" not in plain
+    assert "\x1b[" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured).split() == plain.split()
+
+
+def test_text_respects_no_color(good_report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in terminal(good_report, 80, colour=True)
+
+
+def test_text_names_what_was_judged(good_report: Report) -> None:
+    text = terminal(good_report, 80)
+    for part in (
+        *("arXiv 2602.04770", "234cead3f889b1b217394d0fddc46d9744709b5d61279a6860d3810604d72def"),
+        *("attribute_with_a_long_name", "cpu · float64 · seed 0", "torch 2.13.0"),
+        *("Sec. 3.3  Designing the Drifting Field", "A.6  Feature and Drift Normalization"),
+        *("2e-15 ≤ 1e-10", "2e-05", "40", "not executable"),
+        *("scale invariance", "1.2e-07", "3.9e-03"),
+    ):
+        assert part in text, part
+    assert "differ from the paper's\n  none\n" in text
+    assert "largest headroom: 2e-05 (field, EQ-11, drawn)" in text
+    assert text.splitlines()[-1].startswith("parity holds: ")
+
+
+def test_text_says_what_fails_and_how_to_see_it_again(broken_report: Report) -> None:
+    text = terminal(broken_report, 80)
+    lines = text.splitlines()
+    (position,) = [n for n, line in enumerate(lines) if line.startswith("  ✗ EQ-25")]
+    under = "\n".join(lines[position + 1 : position + 9])
+    assert "look here first" in under
+    together = " ".join(under.split())
+    assert "entry [0, 1] = 1.75, but should be 1.5 (error 0.25, allowed 1e-10)" in together
+    assert text.count("drifting-parity report --implementation") == 3
+    command = next(line for line in lines if "drifting-parity report --implementation" in line)
+    assert command.endswith("--clause EQ-25 --dtype float64 --seed 0")
+    assert "self_mask: add_100 (paper: exclude, asked for exclude)" in " ".join(text.split())
+
+
+def test_the_conclusion_is_one_line_with_the_outcome(
+    good_report: Report, broken_report: Report, infinite_report: Report
+) -> None:
+    assert wording.conclusion(good_report).startswith("parity holds: python:package")
+    broken = wording.conclusion(broken_report)
+    assert broken.startswith("parity broken")
+    assert "2 clauses fail, look first at EQ-25; it takes self_mask=add_100" in broken
+    assert wording.conclusion(infinite_report).startswith("parity broken")
+    assert "\n" not in broken
+
+
+def test_markdown_tables_are_whole(report: Report) -> None:
+    lines = markdown(report).splitlines()
+    for above, below in itertools.pairwise(lines):
+        if above.startswith("|") and below.startswith("|"):
+            assert _cells(above) == _cells(below), below
+
+
+def _cells(line: str) -> int:
+    return len(re.findall(r"(?<!\\)\|", line))
+
+
+def test_markdown_escapes_and_names_the_command(broken_report: Report) -> None:
+    text = markdown(broken_report)
+    assert "nothing here \\| and there" in text
+    assert "`drifting-parity report --implementation python:package" in text
+    assert "**EQ-25**" in text
+
+
+def test_a_missing_difference_is_worded_as_such() -> None:
+    from drifting_parity.measure import at_least
+
+    item = at_least("EQ-26", "difference", "three temperatures", 0.0, 1e-3)
+    assert wording.complaint(item) == (
+        "difference of EQ-26 on three temperatures: 0, but should be at least 0.001"
+    )
+    assert wording.comparison(item) == "0 ≱ 0.001"

@@ -1,0 +1,211 @@
+"""Bad input to the implementation: every error names the argument, its value and what is right."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import drifting_torch
+import pytest
+import torch
+from drifting_spec import PAPER, ReadingsError
+from drifting_torch import (
+    FeatureDriftingConfig,
+    FeatureVectorizationConfig,
+    cfg_alpha_to_weight,
+    drifting_field,
+    drifting_loss,
+    extract_feature_maps,
+    feature_space_drifting_loss,
+    group_by_label,
+    vectorize_feature_maps,
+)
+from torch import Tensor
+
+
+def samples(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+
+
+G, P, U = samples(2, 4, 3, 5), samples(2, 3, 3, 5, seed=1), samples(2, 2, 3, 5, seed=2)
+W = torch.ones(2)
+
+
+def with_entry(tensor: Tensor, value: float) -> Tensor:
+    changed = tensor.clone()
+    changed[(1,) + (0,) * (tensor.dim() - 1)] = value
+    return changed
+
+
+LOSS_ERRORS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "rank": ({"generated": G[0]}, ValueError, r"generated has shape \(4, 3, 5\), expected 4 dim"),
+    "list": ({"generated": [1.0]}, TypeError, "generated is list, expected a tensor"),
+    "integers": ({"generated": G.long()}, TypeError, "generated has dtype torch.int64"),
+    "no-positives": ({"positive": P[:, :0]}, ValueError, "at least one along N"),
+    "labels": ({"positive": P[:1]}, ValueError, r"positive has shape \(1, 3, 3, 5\), expected \(2"),
+    "channels": ({"positive": P[..., :4]}, ValueError, r"expected \(2, 3, 3, 5\)"),
+    "vectors": ({"positive": P[:, :, :2]}, ValueError, r"expected \(2, 3, 3, 5\)"),
+    "dtypes": ({"positive": P.double()}, TypeError, "positive has dtype torch.float64, expected"),
+    "nan": ({"generated": with_entry(G, float("nan"))}, ValueError, r"generated\[1, 0, 0, 0\] is nan"),
+    "inf": ({"positive": with_entry(P, float("inf"))}, ValueError, r"positive\[1, 0, 0, 0\] is inf"),
+    "no-weight": ({"unconditional": U}, ValueError, "unconditional_weight is None, expected"),
+    "weight-alone": ({"unconditional_weight": W}, ValueError, "without unconditional samples"),
+    "weight-shape": (
+        {"unconditional": U, "unconditional_weight": torch.ones(3)},
+        ValueError,
+        r"unconditional_weight has shape \(3,\), expected \(2,\): one weight per label",
+    ),
+    "weight-samples": (
+        {"unconditional": U, "unconditional_weight": torch.ones(2, 3)},
+        ValueError,
+        r"unconditional_weight has shape \(2, 3\), expected \(2, 2\)",
+    ),
+    "weight-negative": (
+        {"unconditional": U, "unconditional_weight": torch.tensor([1.0, -2.0])},
+        ValueError,
+        r"unconditional_weight\[1\] is -2.0, expected weights of at least 0",
+    ),
+    "weight-nan": (
+        {"unconditional": U, "unconditional_weight": torch.tensor([1.0, float("nan")])},
+        ValueError,
+        r"unconditional_weight\[1\] is nan",
+    ),
+    "weight-number": (
+        {"unconditional": U, "unconditional_weight": 2.0},
+        TypeError,
+        "unconditional_weight is float, expected a tensor",
+    ),
+    "generated-weight": (
+        {"generated_weight": torch.ones(2, 3)},
+        ValueError,
+        r"generated_weight has shape \(2, 3\), expected \(2, 4\)",
+    ),
+    "temperature-zero": ({"temperatures": (0.1, 0.0)}, ValueError, "temperatures holds 0.0"),
+    "temperature-none": ({"temperatures": ()}, ValueError, "temperatures is empty"),
+    "temperature-number": ({"temperatures": 0.1}, TypeError, "temperatures is 0.1, expected a seq"),
+    "temperature-text": ({"temperatures": ("a",)}, TypeError, "temperatures holds 'a'"),
+    "readings": ({"readings": "paper"}, TypeError, "readings is 'paper', expected a drifting_spec"),
+    "device": ({"positive": P.to("meta")}, ValueError, "positive is on meta, expected cpu"),
+}
+
+
+@pytest.mark.parametrize("name", LOSS_ERRORS)
+def test_the_loss_refuses(name: str) -> None:
+    changes, error, message = LOSS_ERRORS[name]
+    arguments: dict[str, Any] = {"generated": G, "positive": P, **changes}
+    with pytest.raises(error, match=message):
+        drifting_loss(**arguments)
+
+
+X, Y = samples(4, 3), samples(5, 3, seed=1)
+FIELD_ERRORS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "channels": ({"positive": Y[:, :2]}, ValueError, "positive has shape"),
+    "few-negatives": ({"negative": X[:2]}, ValueError, "negative has 2 samples, expected at least"),
+    "other-negatives": ({"negative": Y}, ValueError, "first 4 of negative are not x"),
+    "temperature": ({"temperature": -1.0}, ValueError, "temperature holds -1.0"),
+    "weights": ({"negative_weight": torch.ones(3)}, ValueError, r"negative_weight has shape \(3,\)"),
+    "negative": ({"negative_weight": -torch.ones(4)}, ValueError, r"negative_weight\[0\] is -1.0"),
+    "vector": ({"x": X[0]}, ValueError, "x is"),
+    "nan": ({"positive": with_entry(Y, float("nan"))}, ValueError, r"positive\[1, 0\] is nan"),
+}
+
+
+@pytest.mark.parametrize("name", FIELD_ERRORS)
+def test_the_field_refuses(name: str) -> None:
+    changes, error, message = FIELD_ERRORS[name]
+    arguments: dict[str, Any] = {"x": X, "positive": Y, "negative": X, "temperature": 1.0, **changes}
+    with pytest.raises(error, match=message):
+        drifting_field(**arguments, mask_self=True)
+
+
+def test_the_feature_loss_names_the_feature_and_what_is_missing() -> None:
+    features, others = {"a.loc": G}, {"a.loc": P}
+    with pytest.raises(ValueError, match="generated_samples is None, expected the raw samples"):
+        feature_space_drifting_loss(features, others)
+    config = FeatureDriftingConfig(include_raw_drift_loss=False)
+    with pytest.raises(ValueError, match=r"\['b.loc'\] are in one of them alone"):
+        feature_space_drifting_loss(features, {"a.loc": P, "b.loc": P}, config=config)
+    with pytest.raises(ValueError, match="holds no features"):
+        feature_space_drifting_loss({}, {}, config=config)
+    with pytest.raises(ValueError, match="feature 'a.loc': positive has shape"):
+        feature_space_drifting_loss(features, {"a.loc": P[:1]}, config=config)
+    with pytest.raises(ValueError, match="unconditional_samples is None"):
+        feature_space_drifting_loss(
+            features,
+            others,
+            {"a.loc": U},
+            W,
+            generated_samples=samples(2, 4, 6),
+            positive_samples=samples(2, 3, 6),
+        )
+    with pytest.raises(ValueError, match=r"generated_samples has shape \(2, 4\)"):
+        feature_space_drifting_loss(
+            features, others, generated_samples=samples(2, 4), positive_samples=samples(2, 3, 6)
+        )
+
+
+def test_the_configs_refuse() -> None:
+    with pytest.raises(ReadingsError, match="temperature_aggregation is 'sum'"):
+        FeatureDriftingConfig(temperature_aggregation="sum")
+    with pytest.raises(ReadingsError, match="contradicts softmax_axes"):
+        type(PAPER)(kernel_normalization="separate")
+    with pytest.raises(ValueError, match="raw_drift_loss_weight is -1"):
+        FeatureDriftingConfig(raw_drift_loss_weight=-1.0)
+    with pytest.raises(ValueError, match="input_patch_size is 0"):
+        FeatureVectorizationConfig(input_patch_size=0)
+
+
+def test_the_vectorisation_refuses() -> None:
+    config = FeatureVectorizationConfig(include_input_x2_mean=False)
+    with pytest.raises(ValueError, match="7×7 locations, expected multiples of 2"):
+        vectorize_feature_maps({"a": samples(2, 3, 7, 7)}, config)
+    with pytest.raises(ValueError, match=r"map 'a' has shape \(2, 3\)"):
+        vectorize_feature_maps({"a": samples(2, 3)}, config)
+    with pytest.raises(ValueError, match="inputs is None, expected the encoder's inputs"):
+        vectorize_feature_maps({"a": samples(2, 3, 4, 4)}, FeatureVectorizationConfig())
+
+
+def test_the_encoder_must_return_maps() -> None:
+    images = samples(2, 3, 8, 8)
+    with pytest.raises(ValueError, match="returned no maps"):
+        extract_feature_maps(lambda x: [], images)
+    with pytest.raises(ValueError, match="map 'map0' has shape"):
+        extract_feature_maps(lambda x: x.flatten(1), images)
+    with pytest.raises(ValueError, match="expected 2 samples as images"):
+        extract_feature_maps(lambda x: {"a": x[:1]}, images)
+
+
+def test_labels_must_be_label_major_and_equally_many() -> None:
+    features = {"a": samples(4, 3, 5)}
+    with pytest.raises(ValueError, match="are not label-major"):
+        group_by_label(features, torch.tensor([0, 1, 0, 1]))
+    with pytest.raises(ValueError, match=r"come \[3, 1\] times each"):
+        group_by_label(features, torch.tensor([0, 0, 0, 1]))
+    with pytest.raises(ValueError, match="has 4 samples, expected 2"):
+        group_by_label(features, torch.tensor([0, 0]))
+    with pytest.raises(TypeError, match="expected an integer tensor"):
+        group_by_label(features, torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    grouped = group_by_label(features, torch.tensor([7, 7, 3, 3]))["a"]
+    assert torch.equal(grouped, features["a"].view(2, 2, 3, 5))
+
+
+def test_guidance_refuses() -> None:
+    for arguments, message in (
+        ((0.5, 8, 4), "alpha is 0.5, expected"),
+        ((2.0, 1, 4), "n_generated is 1, expected at least 2"),
+        ((2.0, 8, 0), "n_unconditional is 0, expected at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            cfg_alpha_to_weight(*arguments)
+    with pytest.raises(ValueError, match=re.escape("alpha holds [1.0, 0.25]")):
+        cfg_alpha_to_weight(torch.tensor([1.0, 0.25]), 8, 4)
+
+
+def test_value_checks_can_be_left_out() -> None:
+    spoiled = with_entry(G, float("nan"))
+    assert drifting_loss(spoiled, P, validate=False).loss.isnan()
+
+
+def test_every_public_name_is_documented() -> None:
+    for name in drifting_torch.__all__:
+        assert getattr(drifting_torch, name).__doc__, name
