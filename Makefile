@@ -20,7 +20,7 @@ test: $(INSTALLED) ## set up, then run the linters, the project's tests and the 
 	$(BIN)/ruff format --check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/
+	$(BIN)/pytest -n auto tests/
 	$(BIN)/pytest -n auto parity/
 
 clean: ## remove what the other targets made

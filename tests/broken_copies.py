@@ -13,13 +13,14 @@ from typing import Any
 from unittest import mock
 
 import torch
+from torch import Tensor
+
 from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.adapters.torch_adapter import backward_observation, loss_tensors
 from drifting_parity.cases import LossCase, LossObservation, Setting
 from drifting_spec import Readings
 from drifting_torch import _core, field
 from drifting_torch._affinity import Targets
-from torch import Tensor
 
 
 class _Reread(DriftingTorchAdapter):
@@ -117,7 +118,7 @@ def _attached_loss(tensors: dict[str, Tensor | None], temperatures: tuple[float,
     generated, positive = tensors["generated"], tensors["positive"]
     assert generated is not None
     assert positive is not None
-    labels, count, vectors, channels = generated.shape
+    labels, count, _, channels = generated.shape
     sets, weights = [positive, generated], []
     for name, samples in (("positive_weight", positive), ("generated_weight", generated)):
         given = tensors[name]
@@ -125,7 +126,9 @@ def _attached_loss(tensors: dict[str, Tensor | None], temperatures: tuple[float,
     unconditional, weight = tensors["unconditional"], tensors["unconditional_weight"]
     if unconditional is not None and weight is not None:
         sets.append(unconditional)
-        weights.append(weight if weight.dim() == 2 else weight[:, None].expand(labels, unconditional.shape[1]))
+        weights.append(
+            weight if weight.dim() == 2 else weight[:, None].expand(labels, unconditional.shape[1])
+        )
     x = generated.transpose(1, 2)
     y = torch.cat(sets, 1).transpose(1, 2)
     omega = torch.cat(weights, 1)[:, None, None, :].to(y.dtype)
@@ -141,7 +144,12 @@ def _attached_loss(tensors: dict[str, Tensor | None], temperatures: tuple[float,
         mask[..., own, first + own] = -1e30
         logit = logit + mask
         row = torch.softmax(logit + omega.log(), -1) / omega
-        affinity = omega * (row * torch.softmax(logit, -2)).clamp_min(1e-290 if d.dtype == torch.float64 else 1e-35).sqrt()
+        affinity = (
+            omega
+            * (row * torch.softmax(logit, -2))
+            .clamp_min(1e-290 if d.dtype == torch.float64 else 1e-35)
+            .sqrt()
+        )
         affinity = torch.where(mask < 0, 0.0, affinity)
         attract, repel = affinity[..., :first], affinity[..., first:]
         w_pos = attract * repel.sum(-1, keepdim=True)

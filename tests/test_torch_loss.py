@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from drifting_spec import PAPER, RELEASE, SEED, PRESETS
+from torch import Tensor
+
+from drifting_spec import PAPER, PRESETS, RELEASE, SEED
 from drifting_torch import (
     DriftingLossOutput,
     FeatureDriftingConfig,
@@ -19,7 +21,6 @@ from drifting_torch import (
     group_by_label,
     vectorize_feature_maps,
 )
-from torch import Tensor
 
 
 def samples(*shape: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -9,8 +9,9 @@ import math
 from dataclasses import dataclass
 
 import torch
-from drifting_spec import Readings, implements
 from torch import Tensor
+
+from drifting_spec import Readings, implements
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,7 @@ def _finite(normalizer: Tensor) -> Tensor:
     return normalizer.masked_fill_(normalizer == -math.inf, 0.0)
 
 
-def _clear_excluded(
-    affinity: Tensor, targets: Targets, readings: Readings, value: float
-) -> None:
+def _clear_excluded(affinity: Tensor, targets: Targets, readings: Readings, value: float) -> None:
     if targets.masked and readings.self_mask == "exclude":
         self_entries(affinity, targets).fill_(value)
 

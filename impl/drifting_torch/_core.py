@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from drifting_spec import Readings, implements
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
+from drifting_spec import Readings, implements
 from drifting_torch._affinity import (
     Targets,
     affinities,
@@ -112,9 +112,7 @@ def _chunk(problem: Problem, labels: slice, vectors: slice) -> Chunk:
     first = problem.positive.shape[1]
     rows = slice(first, first + problem.generated.shape[1])
     centred = targets_at - targets_at.mean(1, keepdim=True)
-    return Chunk(
-        labels, vectors, targets_at[:, rows], targets_at, centred[:, rows], centred
-    )
+    return Chunk(labels, vectors, targets_at[:, rows], targets_at, centred[:, rows], centred)
 
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
@@ -256,7 +254,9 @@ def drifts(
             # One unit of an additive mask: of the mean distance for add_100, else of a distance.
             unit = root if problem.normalized and problem.readings.self_mask == "add_100" else 1.0
             shift = torch.full_like(factor, unit / effective).to(problem.dtype)
-            logits = masked_logits(found, factor.to(problem.dtype), shift, targets, problem.readings)
+            logits = masked_logits(
+                found, factor.to(problem.dtype), shift, targets, problem.readings
+            )
             coefficients = balanced(affinities(logits, targets, problem.readings), targets)
             moved = torch.bmm(coefficients, chunk.centred_targets).mul_(to_unit)
             chunk.part(energy[index]).copy_(
@@ -368,12 +368,13 @@ class DriftingLossFunction(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
+        ctx: Any, *gradients: Tensor
+    ) -> tuple[Tensor, None]:
         """−2Ṽ/(numel·S) for each label, times the gradient that arrives for it."""
-        context: Any = ctx
-        (slope,) = context.saved_tensors
+        (slope,) = ctx.saved_tensors
         arriving = gradients[0].to(slope.dtype)[:, None, None, None]
-        return (slope * arriving).to(context.generated_dtype), None
+        return (slope * arriving).to(ctx.generated_dtype), None
 
 
 def loss_dtype(problem: Problem) -> torch.dtype:

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 
 import torch
-from drifting_spec import Readings
 from torch import Tensor
+
+from drifting_spec import Readings
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -54,9 +55,7 @@ def check_like(name: str, value: Tensor, other_name: str, other: Tensor) -> None
             f"{name} has dtype {value.dtype}, expected {other.dtype} as {other_name} has"
         )
     if value.device != other.device:
-        raise ValueError(
-            f"{name} is on {value.device}, expected {other.device} as {other_name} is"
-        )
+        raise ValueError(f"{name} is on {value.device}, expected {other.device} as {other_name} is")
 
 
 def check_samples(name: str, value: object, generated: Tensor) -> Tensor:

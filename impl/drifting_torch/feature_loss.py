@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from drifting_spec import PAPER, RELEASE, SEED, Readings, implements
 from torch import Tensor
 
+from drifting_spec import PAPER, RELEASE, SEED, Readings, implements
 from drifting_torch._validation import check_readings, check_temperatures, check_tensor
 from drifting_torch.features import FeatureVectorizationConfig
 from drifting_torch.loss import (
@@ -280,4 +280,3 @@ def _flattened(name: str, samples: Tensor) -> Tensor:
         raise ValueError(f"{name} has shape {tuple(samples.shape)}, expected [L, N, ...]")
     flat = samples.flatten(2).unsqueeze(2)
     return check_tensor(name, flat, "L N V C")
-

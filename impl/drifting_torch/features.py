@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from drifting_spec import PAPER, Readings, implements
 from torch import Tensor
 from torch.nn import functional
 
+from drifting_spec import PAPER, Readings, implements
 from drifting_torch._validation import check_readings, check_tensor
 
 INPUT_X2 = "input.x2"
@@ -121,9 +121,7 @@ def vectorize_feature_maps(
 
 
 @implements("A5-a", "A5-b", "A5-c", "A5-d", "A5-count")
-def _map_vectors(
-    name: str, each: Tensor, config: FeatureVectorizationConfig
-) -> dict[str, Tensor]:
+def _map_vectors(name: str, each: Tensor, config: FeatureVectorizationConfig) -> dict[str, Tensor]:
     vectors: dict[str, Tensor] = {}
     if config.include_per_location:
         vectors[f"{name}.loc"] = each.flatten(2).transpose(1, 2)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from drifting_spec import PAPER, Readings, implements
 from torch import Tensor
 
+from drifting_spec import PAPER, Readings, implements
 from drifting_torch._affinity import Targets, affinities, balanced, masked_logits
 from drifting_torch._distances import pair_distances
 from drifting_torch._validation import (
@@ -19,13 +19,20 @@ from drifting_torch._validation import (
 )
 
 
-def compute_dtype(dtype: torch.dtype, readings: Readings) -> torch.dtype:
-    """The arithmetic used for inputs of ``dtype``: float32 or better.
+def compute_dtype(tensor: Tensor, readings: Readings, *, raw: bool = False) -> torch.dtype:
+    """The arithmetic for features in ``tensor``: float32 or better.
 
-    Without any softmax (``softmax_axes='none'``) the affinities are e^(−1/τ) in size and their
-    products leave float32's range, so that float64 is used.
+    Without a softmax, with a product instead of the root of two, or with raw temperatures,
+    affinities reach e^(−2/τ) and less, and their products leave float32's range: float64 then,
+    where the device has it. ``raw`` says that temperatures are raw whatever the readings.
     """
-    if dtype == torch.float64 or readings.softmax_axes == "none":
+    wide_range = (
+        raw
+        or readings.temperature_scaling == "raw"
+        or readings.softmax_axes == "none"
+        or (readings.softmax_axes == "xy" and readings.softmax_combination == "product")
+    )
+    if tensor.dtype == torch.float64 or (wide_range and tensor.device.type != "mps"):
         return torch.float64
     return torch.float32
 
@@ -75,7 +82,7 @@ def drifting_field(
     temperature = check_temperature("temperature", temperature)
     _check_points(x, positive, negative, mask_self)
     count, channels = x.shape[-2:]
-    dtype = compute_dtype(x.dtype, readings)
+    dtype = compute_dtype(x, readings)
     with torch.autocast(x.device.type, enabled=False):
         points = x.reshape(-1, count, channels).to(dtype)
         targets_at = torch.cat([positive, negative], dim=-2).to(dtype)
@@ -118,8 +125,8 @@ def _check_points(x: Tensor, positive: Tensor, negative: Tensor, mask_self: bool
         )
     if mask_self and reads_values(x, None) and not torch.equal(negative[..., :count, :], x):
         raise ValueError(
-            f"the first {count} of negative are not x, as mask_self=True says; pass mask_self=False "
-            "for negatives that are other points"
+            f"the first {count} of negative are not x, as mask_self=True says; pass "
+            "mask_self=False for negatives that are other points"
         )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import overload
 
-from drifting_spec import implements
 from torch import Tensor
+
+from drifting_spec import implements
 
 
 @overload

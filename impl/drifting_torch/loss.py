@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from drifting_spec import PAPER, Readings
 from torch import Tensor
 
+from drifting_spec import PAPER, Readings
 from drifting_torch._core import DriftingLossFunction, Problem
 from drifting_torch._validation import (
     check_finite,
@@ -164,7 +164,7 @@ def problem_of(
         weight=weight,
         temperatures=kinds,
         readings=readings,
-        dtype=compute_dtype(generated.dtype, readings),
+        dtype=compute_dtype(generated, readings, raw=not normalized),
         normalized=normalized,
     )
 

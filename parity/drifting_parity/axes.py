@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
-from drifting_spec import AXES, MOOT, PRESETS, Readings, ReadingsError, Traits
 
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import (
@@ -30,6 +29,7 @@ from drifting_parity.cases import (
 )
 from drifting_parity.checks.core import Context
 from drifting_parity.report import AxisReport
+from drifting_spec import AXES, MOOT, PRESETS, Readings, ReadingsError, Traits
 
 Answer = Mapping[str, Array]
 """What one probe shows, by quantity; a refusal is an empty mapping."""
@@ -67,7 +67,7 @@ class _Battery:
                 answers[probe.name] = probe.ask(self.context)
             except NotObservable as reason:
                 self.refusals.append(str(reason))
-            except Exception:  # noqa: BLE001 -- a refusal to compute is an answer of its own
+            except Exception:
                 answers[probe.name] = {}
         return answers
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from drifting_spec import Readings, Traits
 from numpy.typing import NDArray
+
+from drifting_spec import Readings, Traits
 
 Array = NDArray[np.float64]
 

@@ -12,19 +12,26 @@ import platform
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
-
-from drifting_spec import Readings
-from drifting_spec.registry import Clause, load
+from typing import Final
 
 from drifting_parity import axes
-from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.base import Adapter, NotObservable, fixed
 from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.report import AxisReport, CheckOutcome, ClauseReport, Report, Verdict
+from drifting_spec import Readings
+from drifting_spec.registry import Clause, load
+
+BROKEN: Final[frozenset[Verdict]] = frozenset({"deviates", "raises"})
+
+_OF_THE_WHOLE: Final = ("loss", "gradient", "∂L", "implied", "finite difference", "Ṽ")
+"""Words in the names of quantities that come from the loss or its gradient."""
+
+_MOST_ROOTS: Final = 4
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps are done, and how many there are."""
@@ -37,7 +44,7 @@ class Request:
     target: str
     adapter: Adapter
     readings: Readings
-    setting: Setting = Setting()
+    setting: Setting = field(default_factory=Setting)
     seed: int = 0
     quick: bool = False
     clause_glob: str = "*"
@@ -68,7 +75,7 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
                 measurements.append(item)
     except NotObservable as answer:
         reason = str(answer)
-    except Exception as problem:  # noqa: BLE001 -- third-party code may raise anything
+    except Exception as problem:
         last = traceback.extract_tb(problem.__traceback__)[-1]
         error = f"{type(problem).__name__}: {problem} ({last.name}, line {last.lineno})"
     if context.adapter.by_definition and not check.independent:
@@ -102,7 +109,11 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
     chosen = [check for check in CHECKS if set(check.clauses) & set(wanted)]
     report_progress("finding the readings it takes", 0, len(chosen) + 1)
     observed, axis_reports = axes.observe(context)
-    judged = replace(context, readings=observed)
+    adapter = request.adapter
+    if observed != request.readings:
+        # It did not take what it was asked for, so it cannot be held to yet other readings.
+        adapter = fixed(adapter)
+    judged = replace(context, adapter=adapter, readings=observed)
     outcomes: list[CheckOutcome] = []
     for position, check in enumerate(chosen):
         report_progress(check.title, position + 1, len(chosen) + 1)
@@ -166,11 +177,30 @@ def _verdicts(
     reports = {
         clause.id: _verdict(clause, outcomes, differing, observed, request) for clause in clauses
     }
-    failing = {key for key, item in reports.items() if item.verdict in {"deviates", "raises"}}
-    for key in failing:
-        upstream = _upstream(key, load().clauses)
-        reports[key] = replace(reports[key], root=not (upstream & failing))
+    for key in _roots([item for item in reports.values() if item.verdict in BROKEN]):
+        reports[key] = replace(reports[key], root=True)
     return list(reports.values())
+
+
+def _roots(broken: Sequence[ClauseReport]) -> set[str]:
+    """Where to look first: what is seen to be wrong directly, and depends on nothing wrong.
+
+    A loss or a gradient is wrong whenever anything before it is; a scale, a field or a vector
+    speaks for itself. None where that leaves too many to be a help.
+    """
+    direct = {item.id for item in broken if item.verdict == "raises" or _seen_directly(item)}
+    candidates = direct or {item.id for item in broken}
+    clauses = load().clauses
+    roots = {key for key in candidates if not _upstream(key, clauses) & candidates}
+    return roots if len(roots) <= _MOST_ROOTS else set()
+
+
+def _seen_directly(clause: ClauseReport) -> bool:
+    failed = (item.quantity for _, item in clause.measurements if not item.passed)
+    return any(
+        "other inputs" in quantity or not any(word in quantity for word in _OF_THE_WHOLE)
+        for quantity in failed
+    )
 
 
 def _upstream(identifier: str, clauses: Mapping[str, Clause]) -> set[str]:

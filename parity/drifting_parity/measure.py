@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from drifting_spec.registry import Tolerance
 
 from drifting_parity.cases import Array
+from drifting_spec.registry import Tolerance
 
 Relation = Literal["<=", ">="]
 
@@ -121,9 +121,7 @@ def compare_direction(
     size, wanted = (float(np.linalg.norm(array)) for array in (observed, expected))
     if size == 0.0 or wanted == 0.0:
         return compare(clauses, quantity, case, observed, expected, tolerance, note)
-    return compare(
-        clauses, quantity, case, observed / size, expected / wanted, tolerance, note
-    )
+    return compare(clauses, quantity, case, observed / size, expected / wanted, tolerance, note)
 
 
 def within(

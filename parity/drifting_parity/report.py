@@ -221,7 +221,10 @@ def to_json(report: Report) -> dict[str, Any]:
         ],
         "deltas": [],
         "headlines": [
-            {"name": name, "figures": [{"label": item.label, "value": item.value} for item in items]}
+            {
+                "name": name,
+                "figures": [{"label": item.label, "value": item.value} for item in items],
+            }
             for name, items in report.figures().items()
         ],
         "summary": {

@@ -6,9 +6,8 @@ it leaves out is reported as *not observable*, never as passed.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
-
-from drifting_spec import Readings
 
 from drifting_parity.cases import (
     Array,
@@ -21,11 +20,11 @@ from drifting_parity.cases import (
     Setting,
     VectorizeCase,
 )
+from drifting_spec import Readings
 
 
 class NotObservable(Exception):  # noqa: N818 -- no error: an answer that an adapter may give
-    """The implementation does not show this, or cannot take this case; the reason is the message.
-    """
+    """The implementation does not show this, or cannot take this case; the message says why."""
 
 
 class Adapter:
@@ -71,3 +70,12 @@ class Adapter:
     def guidance_weight(self, alpha: float, n_generated: int, n_unconditional: int) -> float:
         """The kernel weight w of the unconditional samples for a guidance scale α (A.7)."""
         raise NotObservable("the adapter offers no map from alpha to w")
+
+
+def fixed(adapter: Adapter) -> Adapter:
+    """The same adapter, declared to take the readings it takes and no others."""
+    if not adapter.configurable:
+        return adapter
+    held = copy.copy(adapter)
+    held.configurable = False
+    return held

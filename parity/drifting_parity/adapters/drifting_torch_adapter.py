@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import drifting_torch
 import torch
 from torch import Tensor
 
+import drifting_torch
 from drifting_parity.adapters.base import Adapter
 from drifting_parity.adapters.reference_adapter import weight_dtype
 from drifting_parity.adapters.torch_adapter import (
@@ -114,9 +114,7 @@ class DriftingTorchAdapter(Adapter):
                 generated,
                 tensors(case.positive) or {},
                 tensors(case.unconditional),
-                None
-                if weight is None
-                else to_tensor(weight, setting, weight_dtype(setting.dtype)),
+                None if weight is None else to_tensor(weight, setting, weight_dtype(setting.dtype)),
                 generated_samples=samples,
                 positive_samples=raw(case.positive_samples),
                 unconditional_samples=raw(case.unconditional_samples),
@@ -138,7 +136,9 @@ class DriftingTorchAdapter(Adapter):
         """The vectors of A.5 by ``vectorize_feature_maps``."""
         maps = {name: to_tensor(array, setting) for name, array in case.maps.items()}
         with autocast(setting):
-            return {key: to_array(each) for key, each in self._vectors(case, maps, readings, setting)}
+            return {
+                key: to_array(each) for key, each in self._vectors(case, maps, readings, setting)
+            }
 
     def vectorize_gradient(
         self, case: VectorizeCase, readings: Readings, setting: Setting

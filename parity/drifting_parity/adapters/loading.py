@@ -60,7 +60,7 @@ def _python(target: str) -> Adapter:
         sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module_name), attribute)
-    except Exception as error:  # noqa: BLE001 -- third-party code may raise anything
+    except Exception as error:
         raise AdapterError(
             f"python:{target} did not load: {type(error).__name__}: {error}", usage=False
         ) from error

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-import drifting_reference as reference
 import numpy as np
-from drifting_spec import Readings
 
+import drifting_reference as reference
 from drifting_parity.adapters.base import Adapter
 from drifting_parity.cases import (
     Array,
@@ -22,6 +21,7 @@ from drifting_parity.cases import (
     VectorizeCase,
     rounded,
 )
+from drifting_spec import Readings
 
 
 def weight_dtype(dtype: DType) -> DType:
@@ -48,8 +48,7 @@ def as_seen(case: LossCase, dtype: DType) -> LossCase:
 
 
 class ReferenceAdapter(Adapter):
-    """``drifting_reference``: float64 whatever the setting, on inputs rounded as the setting says.
-    """
+    """``drifting_reference``: float64 always, on inputs rounded as the setting says."""
 
     name = "drifting_reference"
     configurable = True
@@ -65,7 +64,9 @@ class ReferenceAdapter(Adapter):
             rounded(case.negative, setting.dtype),
             case.temperature,
             mask_self=case.mask_self,
-            negative_weight=None if weight is None else rounded(weight, weight_dtype(setting.dtype)),
+            negative_weight=None
+            if weight is None
+            else rounded(weight, weight_dtype(setting.dtype)),
             readings=readings,
         )
 

@@ -32,6 +32,7 @@ CHECKS: tuple[Check, ...] = (
     *headlines.CHECKS,
     *golden_values.CHECKS,
     *(item.check() for item in PROPERTIES),
+    *feature_properties.CHECKS,
     *comparisons.CHECKS,
     *numerics.CHECKS,
     *vectors.CHECKS,

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
-import drifting_reference as reference
 import numpy as np
-from drifting_spec import Readings
 
+import drifting_reference as reference
 from drifting_parity.cases import DType, LossCase
+from drifting_spec import Readings
 
 UNIT: Final[dict[DType, float]] = {"float64": 2.0**-53, "float32": 2.0**-24}
 """Rounding unit of the arithmetic."""
@@ -46,13 +46,14 @@ def relative_bound(case: LossCase, readings: Readings, dtype: DType) -> float:
     for index, temperature in enumerate(case.temperatures):
         lam = float(np.sqrt(np.mean(solved.drift_scale[index] ** 2)))
         if lam > 0.0:
-            total += _weighted_spread(case, solved.feature_scale, temperature) / lam
+            unit = 1.0
+            if readings.temperature_scaling == "raw":
+                unit = 1.0 / math.sqrt(case.generated.shape[-1])
+            total += _weighted_spread(case, solved.feature_scale, temperature * unit) / lam
     return _OPERATIONS * UNIT.get(dtype, 2.0**-24) * total / size
 
 
-def _weighted_spread(
-    case: LossCase, feature_scale: np.ndarray, temperature: float
-) -> float:
+def _weighted_spread(case: LossCase, feature_scale: np.ndarray, temperature: float) -> float:
     """RMS over samples of Σ |W|·|y − c|/√C·(1 + |logit|), in φ̃ coordinates."""
     labels, count, vectors, channels = case.generated.shape
     scale = np.broadcast_to(feature_scale, (labels, vectors))

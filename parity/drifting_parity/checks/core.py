@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar
 
-from drifting_spec import Readings
-from drifting_spec.registry import Spec, Tolerance
-
 from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
 from drifting_parity.cases import (
@@ -28,6 +25,8 @@ from drifting_parity.cases import (
 )
 from drifting_parity.draw import Draw, RandomDraw, Rejected
 from drifting_parity.measure import Figure, Measurement
+from drifting_spec import Readings
+from drifting_spec.registry import Spec, Tolerance
 
 Inputs = TypeVar("Inputs")
 Yield = Measurement | Figure

@@ -31,7 +31,7 @@ from drifting_parity.checks.core import Check, Context
 from drifting_parity.measure import Measurement, compare
 from drifting_spec.registry import Tolerance, UnknownIdError
 
-SCALE, LAMBDA, LOSS, GRADIENT = ("EQ-21",), ("EQ-25",), ("EQ-26",), ("S3-sg",)
+SCALE, LAMBDA, LOSS, GRADIENT = ("EQ-21",), ("EQ-25",), ("EQ-26",), ("EQ-26",)
 STATISTICS: Mapping[str, tuple[str, ...]] = {
     "mean": ("A5-b",),
     "std": ("A5-b",),

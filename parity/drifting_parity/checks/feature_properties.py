@@ -101,6 +101,10 @@ def measure_vectors(context: Context, case: VectorizeCase) -> Iterator[Measureme
 
 def apart(statistics: Mapping[str, Array], name: str, readings: Readings) -> dict[str, Array]:
     """Means and deviations of one map by statistic, whatever their grouping."""
+    keys = keyed(vectors_of(np.ones((1, 1, 4, 4)), readings), name, readings)
+    missing = [key for key in keys if key not in statistics]
+    if missing:
+        raise NotObservable(f"gives no vectors called {', '.join(missing)}")
     if readings.statistics_grouping == "by_statistic":
         return {
             key: statistics[f"{name}.{key}"] for key in vectors_of(np.ones((1, 1, 4, 4)), readings)
@@ -374,12 +378,9 @@ def measure_vanilla(context: Context, case: FeatureCase) -> Iterator[Measurement
     without = context.feature_loss(case.changed(generated_samples=None, positive_samples=None))
     tolerance = context.tolerance("identity")
     if readings.vanilla_term == "raw":
-        # Raw distances: far less than a mean distance apart a temperature would be one-hot.
-        one, count = np.ones((1, 1)), len(raw.temperatures)
-        bare = context.under(temperature_scaling="raw") if context.adapter.configurable else context
-        if bare.readings.temperature_scaling != "raw":
-            raise NotObservable("needs readings temperature_scaling=raw, which cannot be set")
-        fields = loss_forms.own_field(bare, raw, one)
+        # Distances and temperatures as they are.
+        temperatures = np.array(raw.temperatures)[:, None, None]
+        fields, count = loss_forms.fields_at(context, raw, temperatures), len(raw.temperatures)
         share = loss_forms.error_share(readings, raw)
         loss = share * float(np.sum(fields**2)) / count
         gradient = -2 * share * fields.sum(axis=0) / count

@@ -191,7 +191,7 @@ def _g2(ctx: Context) -> Iterator[Measurement]:
         np.array([2.0]).reshape(1, 1, 1, 1),
         temperatures=G2_TAUS,
     )
-    seen = loss_forms.observe(under, case)
+    seen = loss_forms.observe_as_given(under, case)
     value, share = G2_LOSSES[under.readings.temperature_aggregation]
     tolerance, near = under.tolerance, case.manifest.id
     clauses = ("EQ-A6tau", "A6-order", "EQ-26", "A6-mse")

@@ -51,9 +51,15 @@ def in_range(context: Context, temperatures: tuple[float, ...]) -> tuple[float, 
 
 
 def observe(context: Context, case: LossCase) -> LossObservation:
-    """What the adapter shows, its gradient for an upstream gradient of 1."""
-    reached = in_range(context, case.temperatures)
-    seen = context.loss(case.changed(temperatures=reached))
+    """What the adapter shows at temperatures in range, its gradient for an upstream one of 1."""
+    return observe_as_given(
+        context, case.changed(temperatures=in_range(context, case.temperatures))
+    )
+
+
+def observe_as_given(context: Context, case: LossCase) -> LossObservation:
+    """What the adapter shows at the case's own temperatures, likewise."""
+    seen = context.loss(case)
     return replace(seen, gradient=seen.gradient / context.setting.upstream)
 
 
@@ -175,23 +181,30 @@ def own_field(context: Context, case: LossCase, scale: Array) -> Array:
 
     V is 1-homogeneous, so Algorithm 2 on φ with temperature τ̃·S gives S times that on φ̃.
     """
-    labels, _, vectors, channels = case.generated.shape
-    scales = np.broadcast_to(scale, (labels, vectors))
+    channels = case.generated.shape[-1]
     unit = np.sqrt(channels) if context.readings.temperature_scaling == "sqrt_channels" else 1.0
-    fields = np.zeros((len(case.temperatures), *case.generated.shape))
+    reached = np.array(in_range(context, case.temperatures))
+    return fields_at(context, case, reached[:, None, None] * unit * scale)
+
+
+def fields_at(context: Context, case: LossCase, temperatures: Array) -> Array:
+    """The adapter's Algorithm 2 on φ at bare temperatures [T, 1 or L, 1 or V]: [T, L, N, V, C]."""
+    labels, _, vectors, _ = case.generated.shape
+    each = np.broadcast_to(temperatures, (len(temperatures), labels, vectors))
+    fields = np.zeros((len(temperatures), *case.generated.shape))
     for label, v in np.ndindex(labels, vectors):
         x, weight = case.generated[label, :, v], None
         negative = x
         if case.unconditional is not None and case.unconditional_weight is not None:
             negative = np.concatenate([x, case.unconditional[label, :, v]])
             weight = np.concatenate([np.ones(len(x)), case.unconditional_weight[label]])
-        for position, temperature in enumerate(in_range(context, case.temperatures)):
+        for position, temperature in enumerate(each[:, label, v]):
             group = FieldCase(
                 Manifest(f"{case.manifest.id}, label {label}, vector {v}"),
                 x,
                 case.positive[label, :, v],
                 negative,
-                float(temperature * unit * scales[label, v]),
+                float(temperature),
                 negative_weight=weight,
             )
             fields[position, label, :, v] = context.field(group)

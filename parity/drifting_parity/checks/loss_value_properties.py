@@ -26,7 +26,7 @@ from drifting_parity.checks.loss_forms import (
     unit,
 )
 from drifting_parity.checks.loss_worlds import Shape
-from drifting_parity.draw import Draw, generator
+from drifting_parity.draw import Draw, Rejected, generator
 from drifting_parity.measure import Measurement, at_least, compare, within
 from drifting_spec import Readings
 from drifting_spec.registry import Tolerance
@@ -55,12 +55,15 @@ def measure_one_temperature(context: Context, case: LossCase) -> Iterator[Measur
     Value = a·b² and gradient = a·b where a is a mistake of the error and b one of the drift.
     """
     readings, name = context.readings, case.manifest.id
-    tolerance, seen = context.tolerance("identity"), observe(context, case)
+    tolerance, scale = context.tolerance("identity"), feature_scale(context, case)
+    if not scale.all():
+        # Under scale_samples=negatives generated samples that are all equal have no S.
+        raise Rejected
+    seen = observe(context, case)
     value = seen.loss / one_temperature_loss(readings, case)
     what = "loss of one temperature, per vector"
     counted = compare("EQ-24", what, name, value, 1.0, context.tolerance("loss"))
     yield counted
-    scale = feature_scale(context, case)
     if seen.feature_scale is not None and seen.feature_scale.shape == scale.shape:
         scale = seen.feature_scale
     drift = drift_of(readings, case, seen.gradient, scale)
@@ -274,16 +277,16 @@ def measure_two_points(context: Context, case: LossCase) -> Iterator[Measurement
     largest = max(apart.max(), to_positive.max()) / (scale * root * min(case.temperatures))
     extra = 16 * loss_forms.UNIT[_statistics_dtype(context)] * float(largest)
     for clauses, what, got, expected in (
-        (("EQ-13",), "loss", found.loss, float(per_label.mean())),
-        (("EQ-13",), "loss per label", found.per_label, per_label),
+        (("EQ-26",), "loss", found.loss, float(per_label.mean())),
+        (("EQ-26",), "loss per label", found.per_label, per_label),
         (("EQ-21",), "feature scale", found.feature_scale, np.array([[scale]])),
-        (("EQ-13",), "drift scale", found.drift_scale, np.array(lambdas)[:, None, None]),
+        (("EQ-25",), "drift scale", found.drift_scale, np.array(lambdas)[:, None, None]),
     ):
         if got is not None:
             yield compare(clauses, what, name, got, expected, _at_least(context, "loss", extra))
     expected = -2 * total / (len(x) * 2 * channels * scale)
     tolerance = _at_least(context, "gradient", extra)
-    yield compare("EQ-13", "gradient", name, found.gradient, expected, tolerance)
+    yield compare("EQ-26", "gradient", name, found.gradient, expected, tolerance)
     assert readings.label_reduction == "mean"
 
 
@@ -422,7 +425,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
     Property(
         "loss.two_points",
         "two samples and one positive, worked by hand",
-        ("EQ-13", "EQ-21"),
+        ("EQ-21", "EQ-25", "EQ-26"),
         loss_worlds.two_points,
         measure_two_points,
         applies=two_points_by_hand,

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from drifting_spec import Readings
 
 from drifting_parity.adapters.base import NotObservable
-from drifting_parity.cases import Array, Conditioning, DType, FieldCase, LossCase, Manifest
+from drifting_parity.cases import Conditioning, DType, FieldCase, LossCase, Manifest
 from drifting_parity.checks.conditioning import relative_bound
 from drifting_parity.checks.core import Check, Context, Yield
 from drifting_parity.measure import Measurement, compare, within
+from drifting_spec import Readings
 
-LOSS, GRADIENT = ("EQ-26", "A6-mse"), ("S3-sg", "EQ-26")
+LOSS = ("EQ-26", "A6-mse")
 WIDE: tuple[DType, ...] = ("float64", "float32")
 NARROW: tuple[DType, ...] = ("bfloat16", "float16")
 
@@ -53,37 +53,45 @@ def _offered(context: Context, dtypes: tuple[DType, ...]) -> list[Context]:
 
 
 def _compared(context: Context, case: LossCase, conditioning: Conditioning) -> list[Measurement]:
-    """Loss and gradient against the reference, at the tolerance of the case's conditioning."""
+    """Loss and gradient against the reference, at the tolerance of the case's conditioning.
+
+    Where the inputs determine the drift less well than the spec's tolerance asks (κ small, as
+    under the raw temperatures of another reading), what they allow is allowed.
+    """
     suffix = "" if conditioning == "ordinary" else f"_{conditioning}"
     expected, seen = context.expected_loss(case), context.loss(case)
     name = f"{case.manifest.id}, {context.setting.dtype}"
-    loss, gradient = (context.tolerance(f"{kind}{suffix}") for kind in ("loss", "gradient"))
-    return [
-        compare(LOSS, f"loss{suffix}", name, seen.loss, expected.loss, loss),
-        compare(
-            GRADIENT, f"gradient{suffix}", name, seen.gradient, expected.gradient, gradient
-        ),
-    ]
+    bound = relative_bound(case, context.readings, context.setting.dtype)
+    note = f"conditioning alone allows {bound:.1e} relative"
+    pairs = (("loss", seen.loss, expected.loss), ("gradient", seen.gradient, expected.gradient))
+    found: list[Measurement] = []
+    for quantity, got, wanted in pairs:
+        tolerance = context.tolerance(f"{quantity}{suffix}")
+        tolerance = replace(tolerance, rtol=max(tolerance.rtol, bound))
+        found.append(compare(LOSS, f"{quantity}{suffix}", name, got, wanted, tolerance, note))
+    return found
 
 
 def large_mean(context: Context) -> Iterator[Yield]:
-    """More than 25 samples around a mean of 100 spreads; kills D18, distances by expanded squares.
-    """
+    """More than 25 samples around a mean of 100 spreads; kills D18, expanded squares."""
     for at in _offered(context, WIDE):
         case = _gaussian("mean of 100 spreads", 31, samples=(30, 28, 6), mean=100.0)
         yield from _compared(at, case, "offset")
-        source = np.random.default_rng(32)
-        x = source.normal(size=(30, 6)) + 1e3
-        positive = source.normal(size=(27, 6)) + 1e3
-        points = FieldCase(Manifest("offset of 1e3"), x, positive, x, temperature=1.0)
-        yield compare(
-            ("EQ-12", "ALG2-1", "ALG2-2"),
-            "field, offset",
-            f"offset of 1e3, 30 samples, {at.setting.dtype}",
-            at.field(points),
-            at.expected_field(points),
-            at.tolerance("gradient_offset"),
-        )
+        yield from _offset_field(at)
+
+
+def _offset_field(context: Context) -> Iterator[Measurement]:
+    """The field around 1e3, if it is right around 0: else the offset is not what is wrong."""
+    source, tolerance = np.random.default_rng(32), context.tolerance("gradient_offset")
+    x, positive = source.normal(size=(30, 6)), source.normal(size=(27, 6))
+    clauses, found = ("EQ-12", "ALG2-1", "ALG2-2"), list[Measurement]()
+    for offset in (0.0, 1e3):
+        points = FieldCase(Manifest("offset"), x + offset, positive + offset, x + offset, 1.0)
+        seen, expected = context.field(points), context.expected_field(points)
+        case = f"offset of {offset:g}, 30 samples, {context.setting.dtype}"
+        found.append(compare(clauses, "field, offset", case, seen, expected, tolerance))
+    if found[0].passed:
+        yield from found
 
 
 @dataclass(frozen=True)
@@ -134,13 +142,7 @@ def coincident(context: Context) -> Iterator[Yield]:
     for at in _offered(context, WIDE):
         for kind in COINCIDENCES:
             for channels in (8, 64, 256) if not context.quick else (64,):
-                yield from _coincidence(at, kind.make(channels))
-
-
-def _coincidence(context: Context, case: LossCase) -> Iterator[Measurement]:
-    bound = relative_bound(case, context.readings, context.setting.dtype)
-    for item in _compared(context, case, "coincident"):
-        yield replace(item, note=f"conditioning alone allows {bound:.1e} relative")
+                yield from _compared(at, kind.make(channels), "coincident")
 
 
 def degenerate(context: Context) -> Iterator[Yield]:
@@ -162,8 +164,9 @@ def degenerate(context: Context) -> Iterator[Yield]:
 
 
 def _literal(readings: Readings) -> bool:
-    """Where 0/0 := 0 is what happens: no floors at all."""
-    return readings.floors == "none" and readings.affinity_floor == "none"
+    """Where 0/0 := 0 is what happens: no floors at all, and a lone sample has no negative."""
+    floors = (readings.floors, readings.affinity_floor)
+    return floors == ("none", "none") and readings.self_mask != "add_100"
 
 
 def smallest(context: Context) -> Iterator[Yield]:
@@ -221,16 +224,15 @@ def autocast(context: Context) -> Iterator[Yield]:
     yield from _compared(at, _gaussian("under bfloat16 autocast", 95, channels=64), "ordinary")
 
 
-
 def _check(name: str, title: str, run: Callable[[Context], Iterator[Yield]]) -> Check:
-    return Check(f"numerics.{name}", title, (*LOSS, "S3-sg"), "comparison", run, independent=False)
+    return Check(f"numerics.{name}", title, LOSS, "comparison", run, independent=False)
 
 
 CHECKS = (
     Check(
         "numerics.offset",
         "features with a large common mean",
-        (*LOSS, "S3-sg", "EQ-12", "ALG2-1", "ALG2-2"),
+        (*LOSS, "EQ-12", "ALG2-1", "ALG2-2"),
         "comparison",
         large_mean,
         independent=False,

@@ -85,7 +85,7 @@ def drifts(ctx: Context, case: LossCase) -> tuple[Array, float]:
 def _step(ctx: Context, case: LossCase) -> Iterator[Measurement]:
     case, near = as_seen(case, ctx.setting.dtype), case.manifest.id
     field, error = drifts(ctx, case)
-    seen = loss_forms.observe(ctx, case)
+    seen = loss_forms.observe_as_given(ctx, case)
     slack = 4.0 * error + ctx.tolerance("gradient").rtol
     scale = loss_forms.feature_scale(ctx, case)
     share = loss_forms.error_share(ctx.readings, case)
@@ -124,7 +124,7 @@ def _reuse(ctx: Context, case: LossCase) -> Iterator[Measurement]:
     moved = case.changed(generated=shifted(case.generated), positive=shifted(case.positive))
     if as_seen(moved, ctx.setting.dtype).generated.tobytes() != moved.generated.tobytes():
         raise NotObservable("the dtype cannot hold the shifted samples")
-    before, after = loss_forms.observe(ctx, case), loss_forms.observe(ctx, moved)
+    before, after = loss_forms.observe_as_given(ctx, case), loss_forms.observe_as_given(ctx, moved)
     _, moved_error = drifts(ctx, moved)
     slack = 4.0 * (error + moved_error) + 2.0 * ctx.tolerance("gradient").rtol
     allowed = replace(ctx.tolerance("gradient"), rtol=slack)

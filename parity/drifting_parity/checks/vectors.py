@@ -34,7 +34,7 @@ from drifting_spec import RELEASE, SEED
 SCALE = ("EQ-21", "A6-S")
 LAMBDA = ("EQ-25", "A6-lambda")
 LOSS = ("EQ-26", "A6-mse")
-GRADIENT = ("S3-sg",)
+GRADIENT = ("EQ-26", "A6-mse")
 WEIGHTED_SCALE = "A7-weight-in-scale"
 
 RELEASE_FLOOR = 1e-3

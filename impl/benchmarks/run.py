@@ -1,0 +1,183 @@
+"""Times the loss and its gradient against the textbook form: ``make bench``.
+
+Both are run in turns in one process; medians of process CPU time on one thread and of wall time on
+all. Nothing is timed before its loss and gradient were held to float64; a row whose accuracy is
+not good enough prints no ratio. Memory is the peak beyond the inputs, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks.textbook import textbook_loss
+from benchmarks.workloads import TEMPERATURES, WORKLOADS, Feature, Workload
+from drifting_spec import RELEASE
+from drifting_torch import drifting_loss
+
+Loss = Callable[[Feature, Tensor], Tensor]
+GRADIENT_LIMIT, LOSS_LIMIT = 5e-6, 1e-5
+
+
+def ours(feature: Feature, generated: Tensor) -> Tensor:
+    """The loss of one feature by ``drifting_torch``."""
+    return drifting_loss(
+        generated,
+        feature.positive,
+        feature.unconditional,
+        feature.weight,
+        temperatures=TEMPERATURES,
+        readings=RELEASE,
+        validate=False,
+    ).loss
+
+
+def textbook(feature: Feature, generated: Tensor) -> Tensor:
+    """The loss of one feature in the textbook form."""
+    return textbook_loss(
+        generated, feature.positive, feature.unconditional, feature.weight, TEMPERATURES
+    )
+
+
+def step(loss: Loss, features: list[Feature]) -> list[Tensor]:
+    """Losses and gradients of all features, one after the other."""
+    results: list[Tensor] = []
+    for feature in features:
+        leaf = feature.generated.detach().requires_grad_()
+        value = loss(feature, leaf)
+        value.backward()
+        assert leaf.grad is not None
+        results += [value.detach(), leaf.grad]
+    return results
+
+
+def errors(loss: Loss, workload: Workload, mean: float) -> tuple[float, float]:
+    """Worst relative errors of loss and gradient over the features, against float64."""
+    worst_loss = worst_gradient = 0.0
+    for feature in workload.features("cpu", mean):
+        exact = Feature(*(part.double() for part in vars(feature).values()))
+        value, gradient = step(loss, [feature])
+        true_value, true_gradient = step(ours, [exact])
+        worst_loss = max(worst_loss, float((value - true_value).abs() / true_value))
+        apart = (gradient.double() - true_gradient).norm() / true_gradient.norm()
+        worst_gradient = max(worst_gradient, float(apart))
+    return worst_loss, worst_gradient
+
+
+def timings(workload: Workload, runs: int, threads: int, clock: Callable[[], float]) -> list[float]:
+    """Median seconds of both, ours first, measured in turns."""
+    torch.set_num_threads(threads)
+    features = workload.features("cpu")
+    seconds: list[list[float]] = [[], []]
+    for turn in range(runs + 1):
+        for index, loss in enumerate((ours, textbook)):
+            started = clock()
+            step(loss, features)
+            if turn:
+                seconds[index].append(clock() - started)
+    return [statistics.median(each) for each in seconds]
+
+
+def _peak(name: str, which: str, queue: multiprocessing.Queue[float]) -> None:
+    torch.set_num_threads(1)
+    workload = next(each for each in WORKLOADS if each.name == name)
+    features = workload.features("cpu")
+    small = [
+        Feature(
+            *(
+                part[:, :2, :1] if part.dim() == 4 else part[:, :2]
+                for part in vars(features[0]).values()
+            )
+        )
+    ]
+    loss = ours if which == "ours" else textbook
+    step(loss, small)  # what importing and first use cost is not the loss's
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for feature in features:
+        step(loss, [feature])
+    queue.put((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def peak_memory(workload: Workload, which: str) -> float:
+    """Peak MiB beyond the inputs, one feature after the other, in a fresh process."""
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[float] = context.Queue()
+    process = context.Process(target=_peak, args=(workload.name, which, queue))
+    process.start()
+    peak = queue.get()
+    process.join()
+    return peak
+
+
+def measure(workload: Workload, runs: int) -> dict[str, float | str | bool]:
+    """One row of the table."""
+    torch.set_num_threads(1)
+    loss, gradient = errors(ours, workload, 0.0)
+    offset_loss, offset_gradient = errors(ours, workload, 100.0)
+    right = gradient <= GRADIENT_LIMIT and loss <= LOSS_LIMIT and offset_gradient <= 1e-4
+    row: dict[str, float | str | bool] = {
+        "workload": workload.name,
+        "loss_error": loss,
+        "gradient_error": gradient,
+        "offset_gradient_error": offset_gradient,
+        "offset_loss_error": offset_loss,
+        "textbook_gradient_error": errors(textbook, workload, 0.0)[1],
+        "verified": right,
+    }
+    if not right:
+        return row
+    cpu, cpu_textbook = timings(workload, runs, 1, time.process_time)
+    wall, wall_textbook = timings(workload, runs, torch.get_num_threads(), time.perf_counter)
+    memory, memory_textbook = (peak_memory(workload, which) for which in ("ours", "textbook"))
+    return row | {
+        "cpu_ms": 1e3 * cpu,
+        "cpu_ratio": cpu_textbook / cpu,
+        "wall_ms": 1e3 * wall,
+        "wall_ratio": wall_textbook / wall,
+        "memory_mib": memory,
+        "memory_ratio": memory / memory_textbook if memory_textbook else float("nan"),
+    }
+
+
+def main() -> None:
+    """Measure, print a table, and write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="workloads whose name contains this")
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = [measure(each, options.runs) for each in WORKLOADS if options.only in each.name]
+    table = Table(
+        "workload",
+        "CPU ms",
+        "× textbook",
+        "wall ×",
+        "MiB",
+        "× textbook",
+        "loss",
+        "gradient",
+        "at 100σ",
+    )
+    for row in rows:
+        numbers = ["cpu_ms", "cpu_ratio", "wall_ratio", "memory_mib", "memory_ratio"]
+        cells = [f"{row[key]:.2f}" if key in row else "not verified" for key in numbers]
+        accuracy = ["loss_error", "gradient_error", "offset_gradient_error"]
+        table.add_row(str(row["workload"]), *cells, *(f"{row[key]:.1e}" for key in accuracy))
+    Console(width=120).print(table)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
