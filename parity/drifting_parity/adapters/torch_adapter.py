@@ -6,6 +6,7 @@ for that), tracks gradients of every input, and reads values and gradients back.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 
@@ -15,7 +16,15 @@ from torch import Tensor
 
 from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.adapters.reference_adapter import weight_dtype
-from drifting_parity.cases import Array, DType, LossCase, LossObservation, Readings, Setting
+from drifting_parity.cases import (
+    PAPER_TEMPERATURES,
+    Array,
+    DType,
+    LossCase,
+    LossObservation,
+    Readings,
+    Setting,
+)
 
 DTYPES: Mapping[DType, torch.dtype] = {
     "float64": torch.float64,
@@ -24,8 +33,8 @@ DTYPES: Mapping[DType, torch.dtype] = {
     "float16": torch.float16,
 }
 
-LossFunction = Callable[[Mapping[str, Tensor | None], tuple[float, ...]], Tensor]
-"""Takes the tensors of a :class:`LossCase` by name and the temperatures, returns the loss."""
+LossFunction = Callable[..., Tensor]
+"""Takes inputs of a :class:`LossCase` by name, and ``temperatures``; returns the scalar loss."""
 
 
 def to_tensor(array: Array, setting: Setting, dtype: DType | None = None) -> Tensor:
@@ -66,12 +75,13 @@ def autocast(setting: Setting) -> AbstractContextManager[object]:
 
 
 class TorchAdapter(Adapter):
-    """Adapter of one PyTorch loss function ``loss(tensors, temperatures) -> scalar``.
+    """Adapter of one PyTorch function that returns the loss of one feature.
 
-    ``tensors`` maps the names of :class:`drifting_parity.cases.LossCase` (``generated``
-    [L, N, V, C], ``positive``, ``unconditional``, ``unconditional_weight``, ``generated_weight``,
-    ``positive_weight``) to tensors, None where the case has none. Raise :class:`NotObservable`
-    with the reason for cases that the code cannot take.
+    Its parameters are named as the fields of :class:`drifting_parity.cases.LossCase`, as many of
+    them as it takes: ``generated`` [L, N, V, C], ``positive``, ``unconditional``,
+    ``unconditional_weight`` [L, U], ``generated_weight``, ``positive_weight`` (tensors, None where
+    a case has none), ``temperatures`` (a tuple of numbers). Cases with inputs that it does not
+    take are not put to it. Raise :class:`NotObservable` with the reason for others it cannot take.
     """
 
     devices = ("cpu", "cuda", "mps")
@@ -79,13 +89,20 @@ class TorchAdapter(Adapter):
     def __init__(self, name: str, loss: LossFunction) -> None:
         self.name = name
         self._loss = loss
+        self._takes = frozenset(inspect.signature(loss).parameters)
 
     def loss(self, case: LossCase, readings: Readings, setting: Setting) -> LossObservation:
         """The loss and its gradients, by ``backward``."""
         del readings
         tensors = loss_tensors(case, setting)
+        given: dict[str, object] = {**tensors, "temperatures": case.temperatures}
+        for name, value in given.items():
+            usual = value is None or (value is case.temperatures and value == PAPER_TEMPERATURES)
+            if name not in self._takes and not usual:
+                raise NotObservable(f"the function takes no {name}")
+        taken = {name: value for name, value in given.items() if name in self._takes}
         with autocast(setting):
-            value = self._loss(tensors, case.temperatures)
+            value = self._loss(**taken)
         if value.dim() != 0:
             raise NotObservable(f"the loss has shape {tuple(value.shape)}, expected a scalar")
         return backward_observation(value, tensors, setting)
