@@ -7,13 +7,16 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help parity test clean
+.PHONY: help parity gate test clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
 
 parity: $(INSTALLED) ## set up, then judge drifting_torch against the paper
 	$(BIN)/drifting-parity report
+
+gate: $(INSTALLED) ## set up, then hold drifting_torch and the effects of all deltas to what is declared
+	$(BIN)/drifting-parity gate --expectations parity/expectations.toml
 
 test: $(INSTALLED) ## set up, then run the linters, the project's tests and the parity suite
 	$(BIN)/ruff check

@@ -90,6 +90,40 @@ def break_reference(
         case "sections":
             parsed["paper.toml"]["sections"]["3.1"] = 31
         case _:
+            return break_delta(change, parsed)
+    return parsed
+
+
+def break_delta(change: str, parsed: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    delta, witness = entry(parsed, "delta", "P-02"), entry(parsed, "witness", "P-01-value")
+    match change:
+        case "both":
+            delta["undecidable"] = "No."
+        case "neither":
+            del entry(parsed, "delta", "P-24")["undecidable"]
+        case "no-place":
+            delta["places"] = []
+        case "no-effect":
+            del delta["effect"]
+        case "no-readings":
+            del delta["readings"]
+        case "takes":
+            del delta["takes"]["seed"]
+        case "takes-key":
+            delta["takes"]["mine"] = "basic"
+        case "witness-delta":
+            witness["delta"] = "P-99"
+        case "witness-name":
+            witness["delta"] = "P-02"
+        case "witness-band":
+            witness["low"] = 10.0
+        case "row":
+            entry(parsed, "row", "T8-wd")["id"] = "T8-decay"
+        case "mark":
+            entry(parsed, "row", "T8-input")["marks"] = ["O-99"]
+        case "result":
+            parsed["results.toml"]["result"][0]["table"] = "T12"
+        case _:
             raise AssertionError(change)
     return parsed
 
@@ -120,6 +154,19 @@ BROKEN = {
     "table": r"a5.toml: unknown table 'clauses'; known: paper, sections, clause",
     "no-paper": r"expected one \[paper\] table, found 0",
     "sections": r"paper.toml: sections.3.1 is 31, expected str",
+    "both": r"delta P-02 has witness \['P-02-basic'.* and undecidable 'No.': exactly one",
+    "neither": r"delta P-24 has witness \[\] and undecidable '': exactly one of the two",
+    "no-place": r"delta P-02 needs at least one place and an effect",
+    "no-effect": r"delta P-02 needs at least one place and an effect",
+    "no-readings": r"delta P-02 lives on no axis: it needs readings and what each takes",
+    "takes": r"delta P-02 lives on no axis: it needs readings and what each takes",
+    "takes-key": r"delta P-02.takes has an unknown key 'mine'; known: paper, release, seed",
+    "witness-delta": r"witness P-01-value.delta refers to 'P-99'",
+    "witness-name": r"witness P-01-value must be called P-02-something",
+    "witness-band": r"witness P-01-value has the band 10.0 to 8.99",
+    "row": r"row T8-decay.id refers to 'T8-decay', which the spec does not hold",
+    "mark": r"row T8-input.marks refers to 'O-99'",
+    "result": r"result '.*'.table refers to 'T12'",
 }
 
 

@@ -24,7 +24,7 @@ BROKEN_PIPE: Final = 141
 
 FORMATS: Final = ("terminal", "json", "markdown")
 DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
-KINDS: Final = ("clauses", "readings", "deltas", "deviations", "checks", "cases")
+KINDS: Final = ("clauses", "readings", "deltas", "effects", "deviations", "checks", "cases")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_report(commands)
+    _add_gate(commands)
     explain = commands.add_parser(
         "explain",
         help="say what a clause, a reading, a delta or a deviation is",
@@ -122,6 +123,30 @@ def _add_report(commands: Any) -> None:
     option("--quick", action="store_true", help="fewer cases for each check")
 
 
+def _add_gate(commands: Any) -> None:
+    gate = commands.add_parser(
+        "gate",
+        help="hold an implementation to what a file declares of it",
+        description="Judge an implementation, and fail on whatever FILE does not declare with a "
+        "reason: a reading, a deviation, a clause that is not observable, the effect of a delta; "
+        "or declares and is no longer so.",
+        allow_abbrev=False,
+    )
+    option = gate.add_argument
+    option("--expectations", metavar="FILE", required=True, help="the declarations, in TOML")
+    option(
+        "--implementation", metavar="KIND:TARGET", help="what to judge (default: what FILE says)"
+    )
+    option("--readings", metavar="SET", help="what to hold it to (default: what FILE says)")
+    option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
+    option("--quick", action="store_true", help="fewer cases for each check")
+    option("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    option("--output", metavar="FILE", help="write the answer there, whole or not at all")
+    option(
+        "--write", action="store_true", help="draft FILE, which must not exist, of what was found"
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
@@ -149,6 +174,10 @@ def _run(options: argparse.Namespace) -> int:
         from drifting_parity.cli_report import report
 
         return report(options)
+    if options.command == "gate":
+        from drifting_parity.cli_gate import run_gate
+
+        return run_gate(options)
     if options.command == "explain":
         from drifting_parity.explain import explain
 

@@ -53,6 +53,12 @@ def _deltas() -> tuple[Row, list[Row]]:
     return ("delta", "of", "title"), [(item.id, item.kind, item.title) for item in entries]
 
 
+def _effects() -> tuple[Row, list[Row]]:
+    entries = load().witnesses.values()
+    rows = [(item.id, item.band, item.unit, item.title) for item in entries]
+    return ("effect", "band", "unit", "title"), list(rows)
+
+
 def _deviations() -> tuple[Row, list[Row]]:
     rows = [(item.id, ", ".join(item.clauses), item.title) for item in load().deviations.values()]
     return ("deviation", "clauses", "title"), list(rows)
@@ -78,6 +84,7 @@ LISTS: Final[dict[str, Callable[[], tuple[Row, list[Row]]]]] = {
     "clauses": _clauses,
     "readings": _readings,
     "deltas": _deltas,
+    "effects": _effects,
     "deviations": _deviations,
     "checks": _checks,
     "cases": _cases,

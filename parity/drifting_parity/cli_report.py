@@ -31,18 +31,11 @@ BAR_WIDTH = 42
 
 def report(options: argparse.Namespace) -> int:
     """Carry out the command and return its exit status; :class:`CommandError` for bad usage."""
-    request = _request(options)
+    request = make_request(options)
     output = None if options.output is None else Path(options.output)
     if output is not None:
         check_writable(output)
-    try:
-        with _progress() as progress:
-            found = judge(request, progress)
-    except Exception as problem:
-        raise CommandError(
-            f"--implementation: {options.implementation} could not be judged: {_short(problem)}",
-            UNJUDGED,
-        ) from problem
+    found = judged(request)
     if output is None:
         sys.stdout.write(render(found, options.format, to_terminal=sys.stdout.isatty()))
     else:
@@ -51,6 +44,17 @@ def report(options: argparse.Namespace) -> int:
 
         print(f"{conclusion(found)}\nwritten to {output}", file=sys.stderr)
     return found.exit_status
+
+
+def judged(request: Request) -> Report:
+    """Judge with a bar on the terminal; :class:`CommandError` (status 3) if the judge breaks."""
+    try:
+        with _progress() as progress:
+            return judge(request, progress)
+    except Exception as problem:
+        raise CommandError(
+            f"--implementation: {request.target} could not be judged: {_short(problem)}", UNJUDGED
+        ) from problem
 
 
 def render(found: Report, form: str, *, to_terminal: bool) -> str:
@@ -67,7 +71,8 @@ def render(found: Report, form: str, *, to_terminal: bool) -> str:
     return terminal(found, width, colour=to_terminal)
 
 
-def _request(options: argparse.Namespace) -> Request:
+def make_request(options: argparse.Namespace) -> Request:
+    """Read the options that say what to judge; :class:`CommandError` names what is wrong."""
     try:
         readings = parse_readings(options.readings)
     except ReadingsError as problem:

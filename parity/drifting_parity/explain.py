@@ -221,11 +221,26 @@ def _delta(page: _Page, spec: Spec, delta: Delta) -> None:
     if delta.effect:
         page.heading("Effect")
         page.text(delta.effect)
+    _measured(page, delta)
     _touched(page, spec, delta.clauses)
     if delta.axes:
         page.heading("Axes")
         for name in delta.axes:
             page.text(f"{name}: {spec.axes[name].question}", hang=4)
+
+
+def _measured(page: _Page, delta: Delta) -> None:
+    if not delta.witness:
+        return
+    # NumPy and SciPy are loaded here and for no other page.
+    from drifting_parity import wording
+    from drifting_parity.witnesses import measure
+
+    page.heading("Measured now, on the reference")
+    for item in measure(delta.witness):
+        mark = "✓" if item.within else "✗"
+        page.text(f"{mark} {item.id}: {wording.effect(item)}", hang=4)
+        page.text(item.witness.measures, indent=6)
 
 
 def _deviation(page: _Page, spec: Spec, deviation: Deviation) -> None:

@@ -23,6 +23,7 @@ from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.report import AxisReport, CheckOutcome, ClauseReport, Report, Verdict
+from drifting_parity.witnesses import measure
 from drifting_spec import Readings
 from drifting_spec.registry import Clause, load
 
@@ -119,6 +120,8 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         report_progress(check.title, position + 1, len(chosen) + 1)
         if check.applies(judged.readings):
             outcomes.append(run_check(check, judged))
+    report_progress("measuring the effects of deltas", len(chosen), len(chosen) + 1)
+    effects = measure() if request.clause_glob == "*" else ()
     report_progress("done", len(chosen) + 1, len(chosen) + 1)
     differing = request.readings.differing(observed)
     clauses = _verdicts(wanted.values(), outcomes, differing, observed, request)
@@ -139,6 +142,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         outcomes=tuple(outcomes),
         sections=spec.sections,
         seconds=time.perf_counter() - started,
+        effects=effects,
     )
 
 

@@ -22,10 +22,10 @@ def markdown(report: Report) -> str:
     differing = [axis for axis in report.axes if axis.differs]
     if differing:
         rows = ((axis.id, axis.reading, axis.expected, axis.evidence) for axis in differing)
-        lines += _table(("axis", "takes", "asked for", "evidence"), rows)
+        lines += table(("axis", "takes", "asked for", "evidence"), rows)
     else:
         lines.append("none")
-    return "\n".join([*lines, *_clauses(report)]) + "\n"
+    return "\n".join([*lines, *_effects(report), *_clauses(report)]) + "\n"
 
 
 def _cell(text: str) -> str:
@@ -38,7 +38,8 @@ def _code(text: str) -> str:
     return f"`{text}`"
 
 
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a Markdown table whose cells hold any text."""
     names = list(heads)
     lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
     return lines + [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
@@ -53,7 +54,7 @@ def _facts(report: Report) -> list[str]:
         ("tool", f"{report.tool['name']} {report.tool['version']}"),
         *report.environment.items(),
     ]
-    return _table(("", ""), rows)
+    return table(("", ""), rows)
 
 
 def _failing(clause: ClauseReport) -> list[str]:
@@ -71,8 +72,27 @@ def _headlines(report: Report) -> list[str]:
         figures = [item for outcome in outcomes for item in outcome.figures]
         rows = [(item.label, item.value) for item in figures if item.headline == name]
         rows += [(item.title, item.error or item.not_observable) for item in outcomes]
-        lines += _table(("what", "measured"), (row for row in rows if row[1]))
+        lines += table(("what", "measured"), (row for row in rows if row[1]))
     return lines
+
+
+def _effects(report: Report) -> list[str]:
+    if not report.effects:
+        return []
+    heads = ("", "effect", "title", "measured", "band", "unit")
+    rows = (
+        (
+            "✓" if item.within else "✗",
+            item.id,
+            item.witness.title,
+            item.error or wording.size(item.value),
+            item.witness.band,
+            item.witness.unit,
+        )
+        for item in report.effects
+    )
+    title = "### Deltas: measured effects"
+    return ["", title, "", f"{wording.effects(report)}.", "", *table(heads, rows)]
 
 
 def _clauses(report: Report) -> list[str]:
@@ -82,7 +102,7 @@ def _clauses(report: Report) -> list[str]:
         members = [clause for clause in report.clauses if clause.section == section]
         if members:
             lines += ["", f"### {section} {report.sections.get(section, '')}".rstrip(), ""]
-            lines += _table(heads, (_row(clause) for clause in members))
+            lines += table(heads, (_row(clause) for clause in members))
     return lines
 
 

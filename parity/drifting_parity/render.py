@@ -50,6 +50,7 @@ def terminal(report: Report, width: int = 100, *, colour: bool = False) -> str:
     _clauses(console, report)
     _headlines(console, report)
     _readings(console, report)
+    _effects(console, report)
     console.print()
     _paragraph(console, wording.counts(report), "")
     if found := wording.largest(report):
@@ -207,3 +208,17 @@ def _readings(console: Console, report: Report) -> None:
         _paragraph(console, text, "bold yellow" if axis.differs else "default", indent=2)
     if unseen:
         _paragraph(console, f"not observable: {', '.join(unseen)}", "dim", indent=2)
+
+
+def _effects(console: Console, report: Report) -> None:
+    """Say how many effects of deltas were measured, and show those that left their bands."""
+    if not report.effects:
+        return
+    console.print()
+    console.print(Text("Deltas: measured effects", style="bold"))
+    _paragraph(console, wording.effects(report), "default", indent=2)
+    for item in report.effects:
+        if not item.within:
+            text = f"✗ {item.id} {item.witness.title}: {wording.effect(item)}"
+            _paragraph(console, text, "bold red", indent=2)
+    _paragraph(console, "each of them: drifting-parity list effects", "dim", indent=2)

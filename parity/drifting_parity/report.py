@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from drifting_parity.measure import Figure, Measurement
+from drifting_parity.witnesses.core import Effect
 
 SCHEMA_VERSION: Final = 1
 
@@ -102,7 +103,11 @@ class AxisReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything one run found out about one implementation."""
+    """Everything one run found out about one implementation.
+
+    ``effects`` are those of the deltas, measured on the reference; empty if they were not asked
+    for. They say nothing about the implementation.
+    """
 
     implementation: str
     readings: str
@@ -115,6 +120,7 @@ class Report:
     outcomes: tuple[CheckOutcome, ...]
     sections: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
+    effects: tuple[Effect, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -166,7 +172,8 @@ def _measurement(check: str, item: Measurement) -> dict[str, Any]:
         "allowed": _number(item.allowed),
         "headroom": _number(item.headroom),
         "cases": item.count,
-        "passed": item.passed,
+        # A check may measure in NumPy, whose booleans JSON does not take.
+        "passed": bool(item.passed),
         "note": item.note,
     }
     if item.mismatch is not None:
@@ -197,6 +204,19 @@ def _clause(clause: ClauseReport) -> dict[str, Any]:
     }
 
 
+def _effect(item: Effect) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "delta": item.witness.delta,
+        "title": item.witness.title,
+        "unit": item.witness.unit,
+        "effect": _number(item.value),
+        "low": item.witness.low,
+        "high": item.witness.high,
+        "within": item.within,
+    }
+
+
 def to_json(report: Report) -> dict[str, Any]:
     """The report as plain data that follows ``report.schema.json``."""
     return {
@@ -219,7 +239,7 @@ def to_json(report: Report) -> dict[str, Any]:
             }
             for axis in report.axes
         ],
-        "deltas": [],
+        "deltas": [_effect(item) for item in report.effects],
         "headlines": [
             {
                 "name": name,

@@ -59,6 +59,20 @@ def marked(package: str, clause: str) -> list[Marked]:
     return [item for _, item in sorted(found, key=lambda pair: pair[0])]
 
 
+def every(package: str) -> dict[str, list[Marked]]:
+    """All marked functions of ``package`` by clause, in the order of :func:`marked`."""
+    found: dict[str, list[tuple[int, Marked]]] = {}
+    for module, path, text in _modules(package, "implements("):
+        for name, node, clauses in _decorated(ast.parse(text), ""):
+            item = Marked(module, name, path, node.lineno, "")
+            for clause in clauses:
+                found.setdefault(clause, []).append((len(clauses), item))
+    return {
+        clause: [item for _, item in sorted(items, key=lambda pair: pair[0])]
+        for clause, items in found.items()
+    }
+
+
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from drifting_parity.measure import Measurement
 from drifting_parity.report import CheckOutcome, ClauseReport, Report, Verdict
+from drifting_parity.witnesses.core import Effect
 
 MARKS: Final[dict[Verdict, str]] = {
     "conforms": "✓",
@@ -105,6 +106,27 @@ def largest(report: Report) -> tuple[ClauseReport, Measurement] | None:
     """Find the measurement that uses most of its allowance, with its clause."""
     pairs = [(clause, item) for clause in report.clauses if (item := clause.worst) is not None]
     return max(pairs, key=lambda pair: pair[1].headroom, default=None)
+
+
+def size(value: float) -> str:
+    """Write an effect with the digits that its band resolves: ``0.99219``, ``4542``."""
+    return f"{value:.5g}" if math.isfinite(value) else number(value)
+
+
+def effect(item: Effect) -> str:
+    """Put a measured effect in one line: number, band, and what it says if it left the band."""
+    place = "in" if item.within else "outside"
+    text = f"{size(item.value)} {item.witness.unit}, {place} {item.witness.band}"
+    return f"{text}; {item.error}" if item.error else text
+
+
+def effects(report: Report) -> str:
+    """How many effects of how many deltas were measured, and whether they are as the spec says."""
+    found = report.effects
+    deltas = len({item.witness.delta for item in found})
+    left = sum(not item.within for item in found)
+    state = f"{left} outside the band" if left else "all in their bands"
+    return f"{len(found)} effects of {deltas} deltas measured on the reference, {state}"
 
 
 def counts(report: Report) -> str:

@@ -10,13 +10,17 @@ from typing import Any
 from drifting_parity.checks import (
     comparisons,
     digits,
+    discrepancy,
     feature_properties,
     field_properties,
     golden_values,
     guidance_properties,
     headlines,
+    laws,
     loss_properties,
     numerics,
+    table8,
+    theory,
     vectors,
 )
 from drifting_parity.checks.core import Check, Property
@@ -26,6 +30,9 @@ PROPERTIES: tuple[Property[Any], ...] = (
     *loss_properties.PROPERTIES,
     *guidance_properties.PROPERTIES,
     *feature_properties.PROPERTIES,
+    *theory.PROPERTIES,
+    *discrepancy.PROPERTIES,
+    *laws.PROPERTIES,
 )
 
 CHECKS: tuple[Check, ...] = (
@@ -37,4 +44,8 @@ CHECKS: tuple[Check, ...] = (
     *numerics.CHECKS,
     *vectors.CHECKS,
     *digits.CHECKS,
+    *theory.CHECKS,
+    *discrepancy.CHECKS,
+    *laws.CHECKS,
+    *table8.CHECKS,
 )

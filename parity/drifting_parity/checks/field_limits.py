@@ -7,11 +7,11 @@ toy of Figs. 3–4.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 from typing import Any
 
 import numpy as np
 
+import drifting_reference as reference
 from drifting_parity.cases import Array, FieldCase, Manifest
 from drifting_parity.checks import worlds
 from drifting_parity.checks.closed_forms import (
@@ -143,44 +143,38 @@ def _collapse_draw(draw: Draw) -> tuple[FieldCase, FieldCase]:
     return apart, worlds.collapsed(draw, onto_positives=True)
 
 
-_ATOMS = np.array([-1.0, 0.5, 2.0])
+_ATOMS = np.array([[-1.0], [0.5], [2.0]])
 _ODDS = np.array([0.5, 0.3, 0.2])
 
 
+_SIZES = (((2, 2), (3, 2)), ((2, 3), (3, 2)), ((3, 3), (2, 1)))
+"""Pairs of sizes N, P, each with one for which P = N − 1."""
+
+
 def mean_field_at_equilibrium(ctx: Context, samples: int, positives: int) -> float:
-    """E V_pp(x_0): x_0 = −1, the other samples and the positives drawn from three atoms.
+    """E V_pp(x_0): x_0 = −1, the other samples and the positives drawn from three atoms."""
+    manifest = Manifest(f"three atoms N={samples} P={positives}")
 
-    Exact: every outcome once, with its probability. Outcomes that are permutations of each other
-    have the same V at x_0, so only ordered ones are put to the adapter, with their multiplicity.
-    """
-    total = 0.0
-    for others, others_odds in _outcomes(samples - 1):
-        for chosen, odds in _outcomes(positives):
-            x = np.concatenate([_ATOMS[:1], others])[:, None]
-            manifest = Manifest(f"three atoms N={samples} P={positives}")
-            case = FieldCase(manifest, x, chosen[:, None], x, 1.0, mask_self=True)
-            total += others_odds * odds * float(ctx.field(case)[0, 0])
-    return total
+    def first(x: Array, positive: Array) -> Array:
+        return ctx.field(FieldCase(manifest, x, positive, x, 1.0, mask_self=True))[0]
+
+    mean = reference.mean_field_at_equilibrium(first, _ATOMS[0], _ATOMS, _ODDS, samples, positives)
+    return float(mean[0])
 
 
-def _outcomes(count: int) -> list[tuple[Array, float]]:
-    """The multisets of ``count`` atoms with their probabilities."""
-    found: dict[tuple[int, ...], float] = {}
-    for indices in product(range(3), repeat=count):
-        key = tuple(sorted(indices))
-        found[key] = found.get(key, 0.0) + float(np.prod(_ODDS[list(indices)]))
-    return [(_ATOMS[list(key)], odds) for key, odds in found.items()]
+def _equilibrium(ctx: Context, sizes: tuple[tuple[int, int], ...]) -> Iterator[Measurement]:
+    for samples, positives in sizes:
+        yield from _at_sizes(ctx, samples, positives)
 
 
-def _equilibrium(ctx: Context, sizes: tuple[int, int]) -> Iterator[Measurement]:
-    samples, positives = sizes
+def _at_sizes(ctx: Context, samples: int, positives: int) -> Iterator[Measurement]:
     over_y = ctx.under(softmax_axes="y", kernel_normalization="joint")
     over_y = over_y.under(self_mask="exclude")
     near = f"three atoms N={samples} P={positives}"
     dtype = ctx.setting.dtype
     manifest = Manifest(near)
-    x = np.resize(_ATOMS, samples)[:, None]
-    typical = FieldCase(manifest, x, np.resize(_ATOMS, positives)[:, None], x, 1.0)
+    x = np.resize(_ATOMS, (samples, 1))
+    typical = FieldCase(manifest, x, np.resize(_ATOMS, (positives, 1)), x, 1.0)
     slack = rounding(typical, over_y.readings, dtype)
     room = 4.0 * slack.atol + 3.0 * slack.rtol
     bias = abs(mean_field_at_equilibrium(over_y, samples, positives))
@@ -190,6 +184,13 @@ def _equilibrium(ctx: Context, sizes: tuple[int, int]) -> Iterator[Measurement]:
     if samples > 2:
         bias = abs(mean_field_at_equilibrium(both, samples, positives))
         yield at_least(("EQ-17",), "E V_pp, softmax over both", near, bias, 1e-3)
+    apart = ctx.under(softmax_axes="y", softmax_combination="sqrt", affinity_floor="none")
+    apart = apart.under(kernel_normalization="separate", self_mask="exclude")
+    bias = abs(mean_field_at_equilibrium(apart, samples, positives))
+    if positives == samples - 1:
+        yield within(("EQ-9", "EQ-11"), "E V_pp, separate, P = N − 1", near, bias, room)
+    else:
+        yield at_least(("EQ-9",), "E V_pp, separate, P ≠ N − 1", near, bias, 1e-2)
 
 
 def _particles(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -293,8 +294,8 @@ PROPERTIES: tuple[Property[Any], ...] = (
     Property(
         "PB-19",
         "E V_pp = 0 for the softmax over y, by enumeration; not for both axes (P-19)",
-        ("EQ-7", "EQ-17", "EQ-27"),
-        lambda draw: draw.choice(((2, 2), (3, 2), (2, 3), (3, 3))),
+        ("EQ-7", "EQ-9", "EQ-11", "EQ-17", "EQ-27"),
+        lambda draw: draw.choice(_SIZES),
         _equilibrium,
         examples=3,
     ),

@@ -1,0 +1,48 @@
+"""The generated documents are up to date, and say what they are there to say."""
+
+from __future__ import annotations
+
+import pytest
+
+from drifting_parity import documents
+from drifting_spec.registry import load
+
+MADE = {name: make() for name, make in documents.DOCUMENTS.items()}
+
+
+@pytest.mark.parametrize("name", list(documents.DOCUMENTS))
+def test_document_is_up_to_date(name: str):
+    path = documents.FOLDER / name
+    written = path.read_text(encoding="utf-8") if path.exists() else ""
+    current = written == MADE[name]
+    assert current, f"spec/{name} is stale: run `{documents.COMMAND}`"
+
+
+def test_kinds_divide_the_clauses():
+    for clause in load().clauses.values():
+        kinds = [name for name, belongs in documents.KINDS if belongs(clause)]
+        assert len(kinds) == 1, f"{clause.id} is of the kinds {kinds}"
+
+
+def test_every_clause_and_every_reason_stand_in_the_readme():
+    text = MADE["README.md"]
+    for clause in load().clauses.values():
+        assert f"\n| {clause.id} | " in text
+        assert clause.executable or f": {clause.reason}\n" in text
+    assert "| numbered equations (of 47) | 47 | 46 | 1 |" in text
+
+
+def test_every_delta_has_its_effect_or_the_reason_why_not():
+    text = MADE["AMBIGUITIES.md"]
+    for delta in load().deltas.values():
+        _, _, rest = text.partition(f"\n### {delta.id} {delta.title}\n")
+        entry = rest.partition("\n### ")[0]
+        assert all(f"| {name} | " in entry for name in delta.witness)
+        assert delta.witness or f"No number decides it: {delta.undecidable}" in entry
+        assert f"- `paper`: {delta.takes.paper}\n" in entry
+
+
+def test_numbers_that_are_zero_but_for_rounding_are_printed_as_zero():
+    rows = [line for line in MADE["AMBIGUITIES.md"].splitlines() if line.startswith("| P-01-grad")]
+    assert len(rows) == 1
+    assert "| 0 |" in rows[0]
