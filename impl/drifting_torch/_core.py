@@ -8,7 +8,7 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drifting_spec import Readings, implements
+from drifting_torch import _powers
 from drifting_torch._affinity import (
     Targets,
     affinities,
@@ -25,11 +26,18 @@ from drifting_torch._affinity import (
     self_entries,
 )
 from drifting_torch._distances import exact_distances, pair_distances
+from drifting_torch._powers import Buffers
 
-_CHUNK_ENTRIES = {"cpu": 2**17}
-"""Entries of one chunk's [groups, N, M] buffer; half a MiB in float32 stays in a core's cache."""
+_CHUNK_ENTRIES = {"cpu": 2**18}
+"""Entries of one chunk's [groups, N, M] buffer: a MiB in float32, near enough to a core."""
+
+_KEPT_ENTRIES = 2**23
+"""Entries of a feature's targets up to which they are gathered once and kept: 32 MiB."""
 
 _CHUNK_ENTRIES_ELSEWHERE = 2**26
+
+RELEASE_DISTANCE = 1e-4
+"""The authors' release floors every squared distance at 1e-8."""
 
 
 @dataclass(frozen=True)
@@ -63,14 +71,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some labels and vectors: their points [B, N, C] and targets [B, M, C], and centred copies."""
+    """Some labels and vectors, and their targets [B, M, C] measured from each group's mean."""
 
     labels: slice
     vectors: slice
-    points: Tensor
-    targets_at: Tensor
-    centred_points: Tensor
-    centred_targets: Tensor
+    targets: Tensor
 
     def part(self, tensor: Tensor) -> Tensor:
         """View of this chunk's groups in a tensor [L, V, ...]."""
@@ -97,26 +102,55 @@ def group_slices(problem: Problem) -> Iterator[tuple[slice, slice]]:
             yield slice(label, label + label_step), slice(vector, vector + vector_step)
 
 
-def chunks(problem: Problem) -> Iterator[Chunk]:
-    """Gather the groups of each slice, in the arithmetic's dtype, and centre them."""
-    for labels, vectors in group_slices(problem):
-        yield _chunk(problem, labels, vectors)
+def chunks(problem: Problem) -> Iterable[Chunk]:
+    """Every chunk: all kept where the feature is small, else gathered again at each use."""
+    gathered = (_chunk(problem, labels, vectors) for labels, vectors in group_slices(problem))
+    labels, _, vectors, channels = problem.generated.shape
+    entries = labels * vectors * problem.targets * channels
+    if problem.generated.device.type == "cpu" and entries <= _KEPT_ENTRIES:
+        return list(gathered)
+    return Regathered(problem)
+
+
+@dataclass(frozen=True)
+class Regathered:
+    """Chunks that are gathered anew each time one goes over them."""
+
+    problem: Problem
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Gather one chunk after the other."""
+        for labels, vectors in group_slices(self.problem):
+            yield _chunk(self.problem, labels, vectors)
 
 
 def _chunk(problem: Problem, labels: slice, vectors: slice) -> Chunk:
+    """Gather the targets of some groups, in the arithmetic's dtype, and centre them."""
     sets = [problem.positive, problem.generated]
     if problem.unconditional is not None:
         sets.append(problem.unconditional)
-    parts = [samples[labels, :, vectors].transpose(1, 2).to(problem.dtype) for samples in sets]
-    targets_at = torch.cat(parts, dim=2).flatten(0, 1)
+    parts = [samples[labels, :, vectors].transpose(1, 2) for samples in sets]
+    head = parts[0]
+    gathered = torch.empty(
+        (*head.shape[:2], problem.targets, head.shape[3]), dtype=problem.dtype, device=head.device
+    )
+    for part, room in zip(
+        parts, gathered.split([part.shape[2] for part in parts], dim=2), strict=True
+    ):
+        room.copy_(part)
+    targets = gathered.flatten(0, 1)
+    targets.sub_(targets.mean(1, keepdim=True))
+    return Chunk(labels, vectors, targets)
+
+
+def _points(problem: Problem, chunk: Chunk) -> Tensor:
+    """The generated samples among a chunk's targets [B, N, C]."""
     first = problem.positive.shape[1]
-    rows = slice(first, first + problem.generated.shape[1])
-    centred = targets_at - targets_at.mean(1, keepdim=True)
-    return Chunk(labels, vectors, targets_at[:, rows], targets_at, centred[:, rows], centred)
+    return chunk.targets[:, first : first + problem.generated.shape[1]]
 
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
-def measure_distances(problem: Problem) -> tuple[Tensor, Tensor]:
+def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tensor, Tensor]:
     """All distances [L, V, N, M] and the feature scale S [1|L, 1|V] in the wide dtype."""
     labels, count, vectors, channels = problem.generated.shape
     distances = torch.empty(
@@ -127,23 +161,14 @@ def measure_distances(problem: Problem) -> tuple[Tensor, Tensor]:
     columns = torch.empty(
         (labels, vectors, problem.targets), dtype=problem.wide, device=distances.device
     )
-    for chunk in chunks(problem):
-        found = pair_distances(
-            chunk.points, chunk.targets_at, chunk.centred_points, chunk.centred_targets
-        )
-        _settle(found, problem)
+    for chunk in gathered:
+        found = pair_distances(_points(problem, chunk), chunk.targets, problem.positive.shape[1])
+        if problem.readings.floors == "release" and problem.normalized:
+            found.clamp_min_(RELEASE_DISTANCE)
         shape = chunk.part(distances).shape
         chunk.part(distances).copy_(found.view(shape))
-        chunk.part(columns).copy_(found.sum(-2, dtype=problem.wide).view(shape[:2] + shape[3:]))
+        chunk.part(columns).copy_(found.sum(-2).view(shape[:2] + shape[3:]))
     return distances, _feature_scale(problem, distances, columns) / math.sqrt(channels)
-
-
-def _settle(distances: Tensor, problem: Problem) -> None:
-    """A sample's distance to itself is 0; the release floors every squared distance at 1e-8."""
-    own = Targets(problem.positive.shape[1], masked=True)
-    self_entries(distances, own).zero_()
-    if problem.readings.floors == "release" and problem.normalized:
-        distances.clamp_min_(1e-4)
 
 
 def _scale_weights(problem: Problem) -> Tensor:
@@ -194,22 +219,26 @@ def _over_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator == 0, 0.0, numerator / denominator)
 
 
+def _sets(problem: Problem, label: int) -> list[Tensor]:
+    """Positives, generated and unconditional samples of one label [V, ·, C]."""
+    sets = [problem.positive, problem.generated, problem.unconditional]
+    return [each[label].transpose(0, 1).to(problem.dtype) for each in sets if each is not None]
+
+
 def _all_pairs(problem: Problem, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Weighted sums [L, V] of the distances between every two locations, and of their weights."""
     labels, count, vectors, _ = problem.generated.shape
     sums = torch.zeros((labels, vectors), dtype=problem.wide, device=weight.device)
-    for chunk in chunks(problem):
-        for label in range(*chunk.labels.indices(labels)):
-            everywhere = _chunk(problem, slice(label, label + 1), slice(0, vectors)).targets_at
-            inside = label - chunk.labels.indices(labels)[0]
-            here = chunk.points.view(-1, *chunk.part(sums).shape[1:2], *chunk.points.shape[1:])
-            for offset, vector in enumerate(range(*chunk.vectors.indices(vectors))):
-                points = here[inside, offset].expand(vectors, -1, -1).contiguous()
-                found = exact_distances(points, everywhere)
-                if problem.readings.floors == "release":
-                    found.clamp_min_(1e-4)
-                per_column = found.sum(-2, dtype=problem.wide)
-                sums[label, vector] = (per_column * weight[label]).sum()
+    for label in range(labels):
+        everywhere = torch.cat(_sets(problem, label), dim=1)
+        everywhere = everywhere - everywhere.mean((0, 1))
+        first = problem.positive.shape[1]
+        for vector in range(vectors):
+            points = everywhere[vector : vector + 1, first : first + count]
+            found = exact_distances(points.expand(vectors, -1, -1).contiguous(), everywhere)
+            if problem.readings.floors == "release":
+                found.clamp_min_(RELEASE_DISTANCE)
+            sums[label, vector] = (found.sum(-2, dtype=problem.wide) * weight[label]).sum()
     pairs = count * vectors * weight.sum(-1, keepdim=True).expand(labels, vectors)
     return sums, pairs.clone()
 
@@ -230,7 +259,11 @@ def used_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor
 
 @implements("EQ-22", "EQ-23", "EQ-25", "A6-tau", "A6-lambda", "ALG2-10")
 def drifts(
-    problem: Problem, distances: Tensor, coordinate_scale: Tensor, distance_scale: Tensor
+    problem: Problem,
+    gathered: Iterable[Chunk],
+    distances: Tensor,
+    coordinate_scale: Tensor,
+    distance_scale: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
     """Every temperature's drift V [L, V, N, C] on φ̃, and its squares summed [T, L, V]."""
     labels, count, vectors, channels = problem.generated.shape
@@ -242,28 +275,88 @@ def drifts(
     energy = torch.empty((len(drift), *shape), dtype=problem.wide, device=device)
     per_distance = _inverse(distance_scale).expand(shape)
     per_coordinate = _inverse(coordinate_scale).expand(shape)
-    root = math.sqrt(channels)
-    scaled = problem.normalized and problem.readings.temperature_scaling == "sqrt_channels"
-    for chunk in chunks(problem):
-        targets = _targets(problem, chunk, vectors)
+    buffers: Buffers | None = None
+    for chunk in gathered:
         found = chunk.part(distances).flatten(0, 1)
-        to_unit = chunk.part(per_coordinate).reshape(-1, 1, 1).to(problem.dtype)
-        for index, temperature in enumerate(problem.temperatures):
-            effective = temperature * (root if scaled else 1.0)
-            factor = (chunk.part(per_distance) / effective).reshape(-1, 1, 1)
-            # One unit of an additive mask: of the mean distance for add_100, else of a distance.
-            unit = root if problem.normalized and problem.readings.self_mask == "add_100" else 1.0
-            shift = torch.full_like(factor, unit / effective).to(problem.dtype)
-            logits = masked_logits(
-                found, factor.to(problem.dtype), shift, targets, problem.readings
-            )
-            coefficients = balanced(affinities(logits, targets, problem.readings), targets)
-            moved = torch.bmm(coefficients, chunk.centred_targets).mul_(to_unit)
-            chunk.part(energy[index]).copy_(
-                moved.to(problem.wide).square().sum((1, 2)).view_as(chunk.part(energy[index]))
-            )
-            chunk.part(drift[index]).copy_(moved.view_as(chunk.part(drift[index])))
+        unit = chunk.part(per_distance).reshape(-1, 1, 1)
+        moved = None
+        if device.type == "cpu" and _powers.applies(problem.readings) and problem.normalized:
+            if buffers is None:
+                buffers = Buffers.like(found)
+            moved = _by_powers(problem, chunk, found, unit, buffers.first(len(found)))
+        if moved is None:
+            moved = _one_by_one(problem, chunk, found, unit)
+        scale = chunk.part(per_coordinate).reshape(-1, 1, 1).to(problem.dtype)
+        for index, each in enumerate(moved):
+            here = chunk.part(drift[index])
+            each.mul_(scale)
+            here.copy_(each.view_as(here))
+            chunk.part(energy[index]).copy_(_squares(each, problem).view(here.shape[:2]))
     return drift, energy
+
+
+def _squares(drift: Tensor, problem: Problem) -> Tensor:
+    """Sum of squares [...] of each group's drift [..., N, C], without under- or overflow."""
+    if drift.dtype == problem.wide:
+        return drift.square().sum((-2, -1))
+    rows = torch.linalg.vector_norm(drift, dim=-1)
+    if drift.device.type == "cpu" and _IN_RANGE[0] < rows.min() and rows.max() < _IN_RANGE[1]:
+        return rows.to(problem.wide).square().sum(-1)
+    return drift.to(problem.wide).square().sum((-2, -1))
+
+
+_IN_RANGE = (1e-15, 1e15)
+"""Norms whose squares are far inside float32."""
+
+
+def _root_scaled(problem: Problem) -> float:
+    """What multiplies the temperatures: √C (EQ-22) unless they are raw."""
+    raw = not problem.normalized or problem.readings.temperature_scaling == "raw"
+    return 1.0 if raw else math.sqrt(problem.generated.shape[-1])
+
+
+def _mask_unit(problem: Problem) -> float:
+    """One unit of an additive mask: of the mean distance for add_100, else of a distance."""
+    of_mean = problem.normalized and problem.readings.self_mask == "add_100"
+    return math.sqrt(problem.generated.shape[-1]) if of_mean else 1.0
+
+
+def _by_powers(
+    problem: Problem, chunk: Chunk, distances: Tensor, unit: Tensor, buffers: Buffers
+) -> list[Tensor] | None:
+    """All temperatures of a chunk from one exponential, None where that does not serve."""
+    powers = _powers.whole_powers(problem.temperatures)
+    if powers is None:
+        return None
+    highest = max(problem.temperatures) * _root_scaled(problem)
+    mask = -math.inf
+    if problem.readings.self_mask != "exclude":
+        size = 1e6 if problem.readings.self_mask == "add_1e6" else 100.0
+        mask = -size * _mask_unit(problem) / highest
+    return _powers.drifts_by_powers(
+        distances,
+        (-unit / highest).to(problem.dtype),
+        chunk.targets,
+        _targets(problem, chunk, problem.generated.shape[2]),
+        powers,
+        mask,
+        problem.readings,
+        buffers,
+    )
+
+
+def _one_by_one(problem: Problem, chunk: Chunk, distances: Tensor, unit: Tensor) -> list[Tensor]:
+    """The drifts of a chunk, temperature by temperature, under any readings."""
+    targets = _targets(problem, chunk, problem.generated.shape[2])
+    found: list[Tensor] = []
+    for temperature in problem.temperatures:
+        effective = temperature * _root_scaled(problem)
+        factor = (unit / effective).to(problem.dtype)
+        shift = torch.full_like(factor, _mask_unit(problem) / effective)
+        logits = masked_logits(distances, factor, shift, targets, problem.readings)
+        coefficients = balanced(affinities(logits, targets, problem.readings), targets)
+        found.append(torch.bmm(coefficients, chunk.targets))
+    return found
 
 
 def _targets(problem: Problem, chunk: Chunk, vectors: int) -> Targets:
@@ -307,7 +400,7 @@ def _summed(problem: Problem, drift: list[Tensor], inverse: Tensor) -> tuple[Ten
         part.mul_(inverse[0][here][..., None, None].to(problem.dtype))
         for index in range(1, len(drift)):
             part.addcmul_(drift[index][here], inverse[index][here][..., None, None].to(part.dtype))
-        squares[here] = part.to(problem.wide).square().sum((-2, -1))
+        squares[here] = _squares(part, problem)
     return summed, squares
 
 
@@ -319,12 +412,13 @@ def loss_and_slope(problem: Problem) -> tuple[Tensor, Tensor, Statistics]:
     """
     labels, count, vectors, channels = problem.generated.shape
     readings = problem.readings
-    distances, feature_scale = measure_distances(problem)
+    gathered = chunks(problem)
+    distances, feature_scale = measure_distances(problem, gathered)
     if not problem.normalized:
         feature_scale = torch.ones_like(feature_scale)
     coordinate_scale, distance_scale = used_scales(problem, feature_scale)
-    drift, energy = drifts(problem, distances, coordinate_scale, distance_scale)
-    del distances
+    drift, energy = drifts(problem, gathered, distances, coordinate_scale, distance_scale)
+    del distances, gathered
     drift_scale = _drift_scale(problem, energy)
     inverse = torch.ones_like(drift_scale)
     if problem.normalized:
