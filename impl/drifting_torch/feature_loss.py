@@ -184,7 +184,12 @@ def feature_space_drifting_loss(
     raw_term = None
     if config.include_raw_drift_loss:
         raw_term = _vanilla(
-            generated_samples, positive_samples, unconditional_samples, unconditional_weight, config
+            generated,
+            generated_samples,
+            positive_samples,
+            unconditional_samples,
+            unconditional_weight,
+            config,
         )
     loss, raw_loss = feature_loss, None
     if raw_term is not None:
@@ -230,6 +235,7 @@ def _named(
 
 
 def _vanilla(
+    features: Mapping[str, Tensor],
     generated: Tensor | None,
     positive: Tensor | None,
     unconditional: Tensor | None,
@@ -259,6 +265,12 @@ def _vanilla(
         )
         if value is not None
     ]
+    first = next(iter(features.values()))
+    if flat[0].shape[:2] != first.shape[:2]:
+        raise ValueError(
+            f"generated_samples has shape {tuple(generated.shape)}, expected "
+            f"{tuple(first.shape[:2])} labels and samples first, as the features have"
+        )
     raw = config.readings.vanilla_term == "raw"
     readings = config.readings
     if raw:

@@ -181,8 +181,9 @@ def _verdicts(
     reports = {
         clause.id: _verdict(clause, outcomes, differing, observed, request) for clause in clauses
     }
-    for key in _roots([item for item in reports.values() if item.verdict in BROKEN]):
-        reports[key] = replace(reports[key], root=True)
+    if request.clause_glob == "*":  # of some clauses alone nothing can be said to come first
+        for key in _roots([item for item in reports.values() if item.verdict in BROKEN]):
+            reports[key] = replace(reports[key], root=True)
     return list(reports.values())
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from drifting_parity import wording
 from drifting_parity.measure import Figure
-from drifting_parity.report import FAILING, ClauseReport, Report, Verdict
+from drifting_parity.report import FAILING, NO_READING, ClauseReport, Report, Verdict
 from drifting_spec import PAPER
 
 STYLES: Final[Mapping[Verdict, str]] = {
@@ -209,7 +209,7 @@ def _readings(console: Console, report: Report) -> None:
     shown = [axis for axis in report.axes if axis.differs or axis.expected != papers[axis.id]]
     unseen = [axis.id for axis in report.axes if axis.reading == "not observable"]
     console.print(Text("Readings that differ from the paper's", style="bold"))
-    if not shown:
+    if not shown and not all(axis.evidence == NO_READING for axis in report.axes):
         console.print(Text("  none"))
     for axis in shown:
         seen = axis.reading != "not observable"
@@ -219,7 +219,9 @@ def _readings(console: Console, report: Report) -> None:
             f"{mark} {axis.id}: {axis.reading} (paper: {papers[axis.id]}{asked}); {axis.evidence}"
         )
         _paragraph(console, text, "bold yellow" if axis.differs else "default", indent=2)
-    if unseen:
+    if unseen and all(axis.evidence == NO_READING for axis in report.axes):
+        _paragraph(console, NO_READING, "bold yellow", indent=2)
+    elif unseen:
         _paragraph(console, f"not observable: {', '.join(unseen)}", "dim", indent=2)
 
 

@@ -16,6 +16,9 @@ from drifting_parity.witnesses.core import Effect
 
 SCHEMA_VERSION: Final = 1
 
+NO_READING: Final = "what was seen matches no combination of readings: the implementation deviates"
+"""The evidence of every axis where no readings explain an implementation."""
+
 Verdict = Literal[
     "conforms",
     "by definition",

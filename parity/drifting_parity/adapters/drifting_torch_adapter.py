@@ -17,6 +17,7 @@ from drifting_parity.adapters.torch_adapter import (
     gradient_of,
     leaf,
     loss_tensors,
+    present_devices,
     to_array,
     to_tensor,
 )
@@ -39,7 +40,7 @@ class DriftingTorchAdapter(Adapter):
     name = "drifting_torch"
     configurable = True
     dtypes = ("float64", "float32", "bfloat16", "float16")
-    devices = ("cpu", "cuda", "mps")
+    devices = present_devices()
 
     def field(self, case: FieldCase, readings: Readings, setting: Setting) -> Array:
         """V [N, C] by ``drifting_field``."""

@@ -74,6 +74,24 @@ def autocast(setting: Setting) -> AbstractContextManager[object]:
     return torch.autocast(torch.device(setting.device).type, dtype=DTYPES[setting.autocast])
 
 
+INPUTS = (
+    "generated",
+    "positive",
+    "unconditional",
+    "unconditional_weight",
+    "generated_weight",
+    "positive_weight",
+    "temperatures",
+)
+"""The parameters that a loss function may have."""
+
+
+def present_devices() -> tuple[str, ...]:
+    """The kinds of device that this machine has."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return ("cpu", *(name for name, present in there.items() if present))
+
+
 class TorchAdapter(Adapter):
     """Adapter of one PyTorch function that returns the loss of one feature.
 
@@ -84,12 +102,29 @@ class TorchAdapter(Adapter):
     take are not put to it. Raise :class:`NotObservable` with the reason for others it cannot take.
     """
 
-    devices = ("cpu", "cuda", "mps")
+    devices = present_devices()
 
     def __init__(self, name: str, loss: LossFunction) -> None:
         self.name = name
         self._loss = loss
-        self._takes = frozenset(inspect.signature(loss).parameters)
+        parameters = inspect.signature(loss).parameters.values()
+        self._takes = frozenset(
+            INPUTS
+            if any(each.kind is each.VAR_KEYWORD for each in parameters)
+            else (each.name for each in parameters)
+        )
+        unknown = [
+            each.name
+            for each in parameters
+            if each.name not in INPUTS
+            and each.default is each.empty
+            and each.kind is not each.VAR_KEYWORD
+        ]
+        if unknown or "generated" not in self._takes:
+            raise TypeError(
+                f"the loss of {name!r} has parameters {sorted(self._takes)}, expected some of "
+                f"{', '.join(INPUTS)}, generated among them"
+            )
 
     def loss(self, case: LossCase, readings: Readings, setting: Setting) -> LossObservation:
         """The loss and its gradients, by ``backward``."""
@@ -103,6 +138,10 @@ class TorchAdapter(Adapter):
         taken = {name: value for name, value in given.items() if name in self._takes}
         with autocast(setting):
             value = self._loss(**taken)
+        if not isinstance(value, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"the loss function returned {type(value).__name__}, expected a scalar tensor"
+            )
         if value.dim() != 0:
             raise NotObservable(f"the loss has shape {tuple(value.shape)}, expected a scalar")
         return backward_observation(value, tensors, setting)

@@ -58,8 +58,9 @@ def images() -> Array:
 
 
 def _weights(n_generated: int, n_unconditional: int) -> Array:
-    """A.7's w for each label: (α − 1)(N − 1)/U."""
-    return np.array([(alpha - 1.0) * (n_generated - 1) / n_unconditional for alpha in ALPHAS])
+    """A.7's w [L, U], the same for all unconditional samples of a label: (α − 1)(N − 1)/U."""
+    weights = [(alpha - 1.0) * (n_generated - 1) / n_unconditional for alpha in ALPHAS]
+    return np.repeat(np.array(weights)[:, None], n_unconditional, axis=1)
 
 
 def _samples(count: int, positives: int, others: int) -> tuple[Array, Array, Array]:
