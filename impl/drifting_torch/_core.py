@@ -8,8 +8,9 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -85,6 +86,21 @@ class Statistics:
     drift_scale: Tensor
 
 
+@dataclass(frozen=True)
+class Solution:
+    """``per_label`` [L], its gradient with the target frozen [L, N, V, C], and the statistics.
+
+    The gradient of ``per_label[l]`` is nonzero on label l alone, so that one tensor holds all.
+    ``loss`` and ``labels`` are the loss and the number of labels of all processes, None for one.
+    """
+
+    per_label: Tensor
+    slope: Tensor
+    statistics: Statistics
+    loss: Tensor | None = None
+    labels: Tensor | None = None
+
+
 def group_slices(problem: Problem) -> Iterator[tuple[slice, slice]]:
     """Go over all groups, a few at a time: whole labels, or vectors of one label."""
     labels, count, vectors, _ = problem.generated.shape
@@ -117,8 +133,8 @@ def _chunk(problem: Problem, labels: slice, vectors: slice) -> Chunk:
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
 def measure_distances(problem: Problem) -> tuple[Tensor, Tensor]:
-    """All distances [L, V, N, M] and the feature scale S [1|L, 1|V] in the wide dtype."""
-    labels, count, vectors, channels = problem.generated.shape
+    """All distances [L, V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean."""
+    labels, count, vectors, _ = problem.generated.shape
     distances = torch.empty(
         (labels, vectors, count, problem.targets),
         dtype=problem.dtype,
@@ -135,7 +151,7 @@ def measure_distances(problem: Problem) -> tuple[Tensor, Tensor]:
         shape = chunk.part(distances).shape
         chunk.part(distances).copy_(found.view(shape))
         chunk.part(columns).copy_(found.sum(-2, dtype=problem.wide).view(shape[:2] + shape[3:]))
-    return distances, _feature_scale(problem, distances, columns) / math.sqrt(channels)
+    return distances, _distance_sums(problem, distances, columns)
 
 
 def _settle(distances: Tensor, problem: Problem) -> None:
@@ -161,8 +177,8 @@ def _scale_weights(problem: Problem) -> Tensor:
     return weight
 
 
-def _feature_scale(problem: Problem, distances: Tensor, columns: Tensor) -> Tensor:
-    """Mean distance [1|L, 1|V]: the ratio of weighted sums over the scope."""
+def _distance_sums(problem: Problem, distances: Tensor, columns: Tensor) -> Tensor:
+    """Weighted distances and weights [2, 1|L, 1|V] summed over the scope."""
     readings = problem.readings
     labels, count, vectors, _ = problem.generated.shape
     weight = _scale_weights(problem)
@@ -177,7 +193,14 @@ def _feature_scale(problem: Problem, distances: Tensor, columns: Tensor) -> Tens
         own_distance = self_entries(distances, own).to(problem.wide)
         sums = sums - (own_distance * own_weight).sum(-1)
         pairs = pairs - own_weight.sum(-1)
-    return _over_zero(_shared(sums, readings), _shared(pairs, readings))
+    return torch.stack([_shared(sums, readings), _shared(pairs, readings)])
+
+
+def _feature_scale(problem: Problem, sums: Tensor) -> Tensor:
+    """S [1|L, 1|V] in the wide dtype; 1 where A.6 is left out."""
+    if not problem.normalized:
+        return torch.ones_like(sums[0])
+    return _over_zero(sums[0], sums[1]) / math.sqrt(problem.generated.shape[-1])
 
 
 def _shared(sums: Tensor, readings: Readings) -> Tensor:
@@ -280,12 +303,30 @@ def _inverse(scale: Tensor) -> Tensor:
     return torch.where(scale == 0, 0.0, 1.0 / scale)
 
 
-def _drift_scale(problem: Problem, energy: Tensor) -> Tensor:
-    """λ [T, 1|L, 1|V]: root mean square of V over its scope."""
+def _drift_sums(problem: Problem, energy: Tensor) -> Tensor:
+    """Squares of the drifts and the number of their entries [T+1, 1|L, 1|V] over the scope."""
     _, count, _, channels = problem.generated.shape
-    groups = _shared(torch.ones_like(energy[0]), problem.readings)
-    sums = torch.stack([_shared(each, problem.readings) for each in energy])
-    return (sums / (groups * count * channels)).sqrt()
+    entries = torch.full_like(energy[0], count * channels)
+    return torch.stack([_shared(each, problem.readings) for each in (*energy, entries)])
+
+
+def _drift_scale(problem: Problem, sums: Tensor) -> Tensor:
+    """λ [T, 1|L, 1|V]: root mean square of V over its scope, from :func:`_drift_sums`."""
+    count = len(problem.temperatures)
+    return (sums[:count] / sums[count]).sqrt()
+
+
+def _cross_sums(problem: Problem, drift: list[Tensor]) -> list[Tensor]:
+    """Products [1|L, 1|V] of every two temperatures' drifts, summed over the scope."""
+    pairs = list(combinations(range(len(drift)), 2))
+    labels, _, vectors, _ = problem.generated.shape
+    device = drift[0].device
+    products = torch.empty((len(pairs), labels, vectors), dtype=problem.wide, device=device)
+    for here in group_slices(problem):
+        parts = [each[here].to(problem.wide) for each in drift]
+        for index, (one, two) in enumerate(pairs):
+            products[index][here] = (parts[one] * parts[two]).sum((-2, -1))
+    return [_shared(each, problem.readings) for each in products]
 
 
 def _inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
@@ -312,38 +353,102 @@ def _summed(problem: Problem, drift: list[Tensor], inverse: Tensor) -> tuple[Ten
 
 
 @implements("EQ-26", "A6-mse", "A5-sum")
-def loss_and_slope(problem: Problem) -> tuple[Tensor, Tensor, Statistics]:
-    """``per_label`` [L], its gradient with the target frozen [L, N, V, C], and the statistics.
+def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor, Solution]:
+    """Solve a problem, yielding sums over this process's labels, to be sent those over all.
 
-    The gradient of ``per_label[l]`` is nonzero on label l alone, so that one tensor holds all.
+    With ``many``, it yields twice: what S needs, then what λ and the loss need (once, under
+    readings by which labels share nothing: the loss). Who drives it adds up over the processes.
+    Without ``many`` it yields nothing.
     """
-    labels, count, vectors, channels = problem.generated.shape
     readings = problem.readings
-    distances, feature_scale = measure_distances(problem)
-    if not problem.normalized:
-        feature_scale = torch.ones_like(feature_scale)
+    across = many and readings.statistics_scope == "batch"
+    distances, distance_sums = measure_distances(problem)
+    if across and problem.normalized:
+        distance_sums = yield distance_sums
+    feature_scale = _feature_scale(problem, distance_sums)
     coordinate_scale, distance_scale = used_scales(problem, feature_scale)
     drift, energy = drifts(problem, distances, coordinate_scale, distance_scale)
     del distances
-    drift_scale = _drift_scale(problem, energy)
+    drift_sums = _drift_sums(problem, energy)
+    totals = None
+    if across:
+        totals = yield _totals(problem, drift_sums, drift)
+        drift_sums = totals[: len(drift) + 1]
+    drift_scale = _drift_scale(problem, drift_sums)
     inverse = torch.ones_like(drift_scale)
     if problem.normalized:
         inverse = _inverse_drift_scale(problem, drift_scale)
+    per_label, slope = _mean_square(problem, drift, energy, inverse, coordinate_scale)
+    statistics = Statistics(feature_scale, drift_scale)
+    if not many:
+        return Solution(per_label, slope, statistics)
+    if totals is None:
+        found = yield torch.stack([per_label.sum(), torch.full_like(per_label[0], len(per_label))])
+        squares, labels = found.unbind()
+    else:
+        squares, labels = _square_of_all(problem, totals, inverse), totals[-1, 0, 0]
+    loss = squares / labels if readings.label_reduction == "mean" else squares
+    return Solution(per_label, slope, statistics, loss, labels)
+
+
+def alone(problem: Problem) -> Solution:
+    """Solve a problem whose labels are all in this process."""
+    try:
+        next(solving(problem))
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a problem of one process waits for no other")
+
+
+def _per_entry(problem: Problem) -> float:
+    """What the square of an entry of Ṽ is multiplied by in ``per_label``."""
+    _, count, vectors, channels = problem.generated.shape
+    factor = 1.0 / count
+    if problem.readings.channel_reduction == "mean":
+        factor /= channels
+    if problem.readings.location_reduction == "mean":
+        factor /= vectors
+    if problem.readings.temperature_aggregation == "per_temperature_mse_mean":
+        factor /= len(problem.temperatures)
+    return factor
+
+
+def _mean_square(
+    problem: Problem,
+    drift: list[Tensor],
+    energy: Tensor,
+    inverse: Tensor,
+    coordinate_scale: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """``per_label`` [L] and its gradient [L, N, V, C], in the memory of the first drift."""
     inverse = inverse.expand_as(energy)
     summed, squares = _summed(problem, drift, inverse)
-    if readings.temperature_aggregation != "sum_drifts_then_mse":
+    if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
         squares = (energy * inverse.square()).sum(0)
-    per_entry = 1.0 / count
-    if readings.channel_reduction == "mean":
-        per_entry /= channels
-    if readings.location_reduction == "mean":
-        per_entry /= vectors
-    if readings.temperature_aggregation == "per_temperature_mse_mean":
-        per_entry /= len(problem.temperatures)
-    per_label = squares.sum(1) * per_entry
-    slope = (-2.0 * per_entry * _inverse(coordinate_scale)).expand(labels, vectors)
+    factor = _per_entry(problem)
+    slope = (-2.0 * factor * _inverse(coordinate_scale)).expand(energy.shape[1:])
     summed.mul_(slope[:, :, None, None].to(problem.dtype))
-    return per_label, summed.transpose(1, 2), Statistics(feature_scale, drift_scale)
+    return squares.sum(1) * factor, summed.transpose(1, 2)
+
+
+def _totals(problem: Problem, drift_sums: Tensor, drift: list[Tensor]) -> Tensor:
+    """What λ and the loss of all processes need [T+1+T(T−1)/2+1, 1, 1|V]; labels come last."""
+    labels = torch.full_like(drift_sums[:1], problem.generated.shape[0])
+    crosses = [each.unsqueeze(0) for each in _cross_sums(problem, drift)]
+    return torch.cat([drift_sums, *crosses, labels])
+
+
+def _square_of_all(problem: Problem, totals: Tensor, inverse: Tensor) -> Tensor:
+    """Sum of ``per_label`` over the labels of all processes, from :func:`_totals`.
+
+    ‖Σ V_τ/λ_τ‖² is expanded into products of two drifts, which add up before λ is known.
+    """
+    count = len(problem.temperatures)
+    squares = (totals[:count] * inverse.square()).sum()
+    if problem.readings.temperature_aggregation == "sum_drifts_then_mse":
+        for index, (one, two) in enumerate(combinations(range(count), 2)):
+            squares = squares + 2 * (totals[count + 1 + index] * inverse[one] * inverse[two]).sum()
+    return squares * _per_entry(problem)
 
 
 @implements("EQ-6", "EQ-13", "S3-sg", "ALG1-5", "ALG1-6")
@@ -352,16 +457,18 @@ class DriftingLossFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
-        ctx: Any, generated: Tensor, problem: Problem
+        ctx: Any, generated: Tensor, problem: Problem, solution: Solution | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute everything; keep what the backward pass multiplies."""
-        with torch.autocast(generated.device.type, enabled=False):
-            per_label, slope, statistics = loss_and_slope(problem)
+        """Compute everything that is not there yet; keep what the backward pass multiplies."""
+        if solution is None:
+            with torch.autocast(generated.device.type, enabled=False):
+                solution = alone(problem)
+        statistics = solution.statistics
         outputs = tuple(
             value.to(loss_dtype(problem))
-            for value in (per_label, statistics.feature_scale, statistics.drift_scale)
+            for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)
         )
-        ctx.save_for_backward(slope)
+        ctx.save_for_backward(solution.slope)
         ctx.generated_dtype = generated.dtype
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs  # pyright: ignore[reportReturnType] -- three, as made above
@@ -370,11 +477,11 @@ class DriftingLossFunction(torch.autograd.Function):
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
         ctx: Any, *gradients: Tensor
-    ) -> tuple[Tensor, None]:
+    ) -> tuple[Tensor, None, None]:
         """−2Ṽ/(numel·S) for each label, times the gradient that arrives for it."""
         (slope,) = ctx.saved_tensors
         arriving = gradients[0].to(slope.dtype)[:, None, None, None]
-        return (slope * arriving).to(ctx.generated_dtype), None
+        return (slope * arriving).to(ctx.generated_dtype), None, None
 
 
 def loss_dtype(problem: Problem) -> torch.dtype:
