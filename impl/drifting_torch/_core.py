@@ -8,7 +8,7 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -17,65 +17,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from drifting_spec import Readings, implements
-from drifting_torch._affinity import (
-    Targets,
-    affinities,
-    balanced,
-    masked_logits,
-    self_entries,
+from drifting_spec import implements
+from drifting_torch import _powers
+from drifting_torch._affinity import Targets, affinities, balanced, masked_logits
+from drifting_torch._distances import pair_distances
+from drifting_torch._powers import Buffers
+from drifting_torch._problem import Chunk, Problem, chunks, group_slices
+from drifting_torch._statistics import (
+    RELEASE_DISTANCE,
+    cross_sums,
+    distance_sums,
+    drift_sums,
+    feature_scale_from,
+    inverse_drift_scale,
+    reciprocal,
+    used_scales,
 )
-from drifting_torch._distances import exact_distances, pair_distances
-
-_CHUNK_ENTRIES = {"cpu": 2**17}
-"""Entries of one chunk's [groups, N, M] buffer; half a MiB in float32 stays in a core's cache."""
-
-_CHUNK_ENTRIES_ELSEWHERE = 2**26
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One feature's inputs, checked, and the arithmetic to treat them in.
-
-    ``weight`` [L, M] holds the kernel weights in the order of the targets, None if all are one.
-    ``normalized=False`` leaves out A.6: raw distances, raw temperatures, no S and no λ.
-    """
-
-    generated: Tensor
-    positive: Tensor
-    unconditional: Tensor | None
-    weight: Tensor | None
-    temperatures: tuple[float, ...]
-    readings: Readings
-    dtype: torch.dtype
-    normalized: bool = True
-
-    @property
-    def targets(self) -> int:
-        """M, the number of targets of each generated sample."""
-        extra = 0 if self.unconditional is None else self.unconditional.shape[1]
-        return self.positive.shape[1] + self.generated.shape[1] + extra
-
-    @property
-    def wide(self) -> torch.dtype:
-        """The dtype of sums over the batch."""
-        return torch.float32 if self.generated.device.type == "mps" else torch.float64
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some labels and vectors: their points [B, N, C] and targets [B, M, C], and centred copies."""
-
-    labels: slice
-    vectors: slice
-    points: Tensor
-    targets_at: Tensor
-    centred_points: Tensor
-    centred_targets: Tensor
-
-    def part(self, tensor: Tensor) -> Tensor:
-        """View of this chunk's groups in a tensor [L, V, ...]."""
-        return tensor[self.labels, self.vectors]
 
 
 @dataclass(frozen=True)
@@ -101,38 +58,14 @@ class Solution:
     labels: Tensor | None = None
 
 
-def group_slices(problem: Problem) -> Iterator[tuple[slice, slice]]:
-    """Go over all groups, a few at a time: whole labels, or vectors of one label."""
-    labels, count, vectors, _ = problem.generated.shape
-    entries = _CHUNK_ENTRIES.get(problem.generated.device.type, _CHUNK_ENTRIES_ELSEWHERE)
-    groups = max(1, entries // (count * problem.targets))
-    label_step = max(1, groups // vectors)
-    vector_step = min(vectors, groups)
-    for label in range(0, labels, label_step):
-        for vector in range(0, vectors, vector_step):
-            yield slice(label, label + label_step), slice(vector, vector + vector_step)
-
-
-def chunks(problem: Problem) -> Iterator[Chunk]:
-    """Gather the groups of each slice, in the arithmetic's dtype, and centre them."""
-    for labels, vectors in group_slices(problem):
-        yield _chunk(problem, labels, vectors)
-
-
-def _chunk(problem: Problem, labels: slice, vectors: slice) -> Chunk:
-    sets = [problem.positive, problem.generated]
-    if problem.unconditional is not None:
-        sets.append(problem.unconditional)
-    parts = [samples[labels, :, vectors].transpose(1, 2).to(problem.dtype) for samples in sets]
-    targets_at = torch.cat(parts, dim=2).flatten(0, 1)
+def _points(problem: Problem, chunk: Chunk) -> Tensor:
+    """The generated samples among a chunk's targets [B, N, C]."""
     first = problem.positive.shape[1]
-    rows = slice(first, first + problem.generated.shape[1])
-    centred = targets_at - targets_at.mean(1, keepdim=True)
-    return Chunk(labels, vectors, targets_at[:, rows], targets_at, centred[:, rows], centred)
+    return chunk.targets[:, first : first + problem.generated.shape[1]]
 
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
-def measure_distances(problem: Problem) -> tuple[Tensor, Tensor]:
+def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tensor, Tensor]:
     """All distances [L, V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean."""
     labels, count, vectors, _ = problem.generated.shape
     distances = torch.empty(
@@ -143,117 +76,23 @@ def measure_distances(problem: Problem) -> tuple[Tensor, Tensor]:
     columns = torch.empty(
         (labels, vectors, problem.targets), dtype=problem.wide, device=distances.device
     )
-    for chunk in chunks(problem):
-        found = pair_distances(
-            chunk.points, chunk.targets_at, chunk.centred_points, chunk.centred_targets
-        )
-        _settle(found, problem)
+    for chunk in gathered:
+        found = pair_distances(_points(problem, chunk), chunk.targets, problem.positive.shape[1])
+        if problem.readings.floors == "release" and problem.normalized:
+            found.clamp_min_(RELEASE_DISTANCE)
         shape = chunk.part(distances).shape
         chunk.part(distances).copy_(found.view(shape))
-        chunk.part(columns).copy_(found.sum(-2, dtype=problem.wide).view(shape[:2] + shape[3:]))
-    return distances, _distance_sums(problem, distances, columns)
-
-
-def _settle(distances: Tensor, problem: Problem) -> None:
-    """A sample's distance to itself is 0; the release floors every squared distance at 1e-8."""
-    own = Targets(problem.positive.shape[1], masked=True)
-    self_entries(distances, own).zero_()
-    if problem.readings.floors == "release" and problem.normalized:
-        distances.clamp_min_(1e-4)
-
-
-def _scale_weights(problem: Problem) -> Tensor:
-    """Weights [L, M] of the columns in the mean distance; 0 for those that do not enter."""
-    if problem.weight is not None:
-        weight = problem.weight.to(problem.wide, copy=True)
-    else:
-        shape = (problem.generated.shape[0], problem.targets)
-        weight = torch.ones(shape, dtype=problem.wide, device=problem.generated.device)
-    first = problem.positive.shape[1]
-    if problem.readings.scale_samples == "positives":
-        weight[:, first:] = 0
-    elif problem.readings.scale_samples == "negatives":
-        weight[:, :first] = 0
-    return weight
-
-
-def _distance_sums(problem: Problem, distances: Tensor, columns: Tensor) -> Tensor:
-    """Weighted distances and weights [2, 1|L, 1|V] summed over the scope."""
-    readings = problem.readings
-    labels, count, vectors, _ = problem.generated.shape
-    weight = _scale_weights(problem)
-    if readings.location_sharing == "all_pairs":
-        sums, pairs = _all_pairs(problem, weight)
-    else:
-        sums = (columns * weight.unsqueeze(1)).sum(-1)
-        pairs = (count * weight.sum(-1, keepdim=True)).expand(labels, vectors).clone()
-    if readings.scale_self_pairs == "without":
-        own = Targets(problem.positive.shape[1], masked=True)
-        own_weight = weight[:, own.positives : own.positives + count].unsqueeze(1)
-        own_distance = self_entries(distances, own).to(problem.wide)
-        sums = sums - (own_distance * own_weight).sum(-1)
-        pairs = pairs - own_weight.sum(-1)
-    return torch.stack([_shared(sums, readings), _shared(pairs, readings)])
-
-
-def _feature_scale(problem: Problem, sums: Tensor) -> Tensor:
-    """S [1|L, 1|V] in the wide dtype; 1 where A.6 is left out."""
-    if not problem.normalized:
-        return torch.ones_like(sums[0])
-    return _over_zero(sums[0], sums[1]) / math.sqrt(problem.generated.shape[-1])
-
-
-def _shared(sums: Tensor, readings: Readings) -> Tensor:
-    """Sum [L, V] over what shares a statistic."""
-    if readings.statistics_scope == "batch":
-        sums = sums.sum(0, keepdim=True)
-    if readings.location_sharing != "none":
-        sums = sums.sum(1, keepdim=True)
-    return sums
-
-
-def _over_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Quotient with 0/0 := 0 (the paper has no floors, so that everything may coincide)."""
-    return torch.where(denominator == 0, 0.0, numerator / denominator)
-
-
-def _all_pairs(problem: Problem, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted sums [L, V] of the distances between every two locations, and of their weights."""
-    labels, count, vectors, _ = problem.generated.shape
-    sums = torch.zeros((labels, vectors), dtype=problem.wide, device=weight.device)
-    for chunk in chunks(problem):
-        for label in range(*chunk.labels.indices(labels)):
-            everywhere = _chunk(problem, slice(label, label + 1), slice(0, vectors)).targets_at
-            inside = label - chunk.labels.indices(labels)[0]
-            here = chunk.points.view(-1, *chunk.part(sums).shape[1:2], *chunk.points.shape[1:])
-            for offset, vector in enumerate(range(*chunk.vectors.indices(vectors))):
-                points = here[inside, offset].expand(vectors, -1, -1).contiguous()
-                found = exact_distances(points, everywhere)
-                if problem.readings.floors == "release":
-                    found.clamp_min_(1e-4)
-                per_column = found.sum(-2, dtype=problem.wide)
-                sums[label, vector] = (per_column * weight[label]).sum()
-    pairs = count * vectors * weight.sum(-1, keepdim=True).expand(labels, vectors)
-    return sums, pairs.clone()
-
-
-def used_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The divisors of the coordinates and of the distances, after the readings' floors.
-
-    The second is in units where the distances' mean is √C, as it is for φ̃ = φ/S (EQ-20).
-    """
-    if problem.readings.floors == "none":
-        return feature_scale, feature_scale
-    if problem.readings.floors == "seed":
-        floored = feature_scale.clamp_min(1e-8)
-        return floored, floored
-    root = math.sqrt(problem.generated.shape[-1])
-    return feature_scale.clamp_min(1e-3), (feature_scale * root).clamp_min(1e-3) / root
+        chunk.part(columns).copy_(found.sum(-2).view(shape[:2] + shape[3:]))
+    return distances, distance_sums(problem, distances, columns)
 
 
 @implements("EQ-22", "EQ-23", "EQ-25", "A6-tau", "A6-lambda", "ALG2-10")
 def drifts(
-    problem: Problem, distances: Tensor, coordinate_scale: Tensor, distance_scale: Tensor
+    problem: Problem,
+    gathered: Iterable[Chunk],
+    distances: Tensor,
+    coordinate_scale: Tensor,
+    distance_scale: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
     """Every temperature's drift V [L, V, N, C] on φ̃, and its squares summed [T, L, V]."""
     labels, count, vectors, channels = problem.generated.shape
@@ -263,30 +102,90 @@ def drifts(
         for _ in problem.temperatures
     ]
     energy = torch.empty((len(drift), *shape), dtype=problem.wide, device=device)
-    per_distance = _inverse(distance_scale).expand(shape)
-    per_coordinate = _inverse(coordinate_scale).expand(shape)
-    root = math.sqrt(channels)
-    scaled = problem.normalized and problem.readings.temperature_scaling == "sqrt_channels"
-    for chunk in chunks(problem):
-        targets = _targets(problem, chunk, vectors)
+    per_distance = reciprocal(distance_scale).expand(shape)
+    per_coordinate = reciprocal(coordinate_scale).expand(shape)
+    buffers: Buffers | None = None
+    for chunk in gathered:
         found = chunk.part(distances).flatten(0, 1)
-        to_unit = chunk.part(per_coordinate).reshape(-1, 1, 1).to(problem.dtype)
-        for index, temperature in enumerate(problem.temperatures):
-            effective = temperature * (root if scaled else 1.0)
-            factor = (chunk.part(per_distance) / effective).reshape(-1, 1, 1)
-            # One unit of an additive mask: of the mean distance for add_100, else of a distance.
-            unit = root if problem.normalized and problem.readings.self_mask == "add_100" else 1.0
-            shift = torch.full_like(factor, unit / effective).to(problem.dtype)
-            logits = masked_logits(
-                found, factor.to(problem.dtype), shift, targets, problem.readings
-            )
-            coefficients = balanced(affinities(logits, targets, problem.readings), targets)
-            moved = torch.bmm(coefficients, chunk.centred_targets).mul_(to_unit)
-            chunk.part(energy[index]).copy_(
-                moved.to(problem.wide).square().sum((1, 2)).view_as(chunk.part(energy[index]))
-            )
-            chunk.part(drift[index]).copy_(moved.view_as(chunk.part(drift[index])))
+        unit = chunk.part(per_distance).reshape(-1, 1, 1)
+        moved = None
+        if device.type == "cpu" and _powers.applies(problem.readings) and problem.normalized:
+            if buffers is None:
+                buffers = Buffers.like(found)
+            moved = _by_powers(problem, chunk, found, unit, buffers.first(len(found)))
+        if moved is None:
+            moved = _one_by_one(problem, chunk, found, unit)
+        scale = chunk.part(per_coordinate).reshape(-1, 1, 1).to(problem.dtype)
+        for index, each in enumerate(moved):
+            here = chunk.part(drift[index])
+            each.mul_(scale)
+            here.copy_(each.view_as(here))
+            chunk.part(energy[index]).copy_(_squares(each, problem).view(here.shape[:2]))
     return drift, energy
+
+
+def _squares(drift: Tensor, problem: Problem) -> Tensor:
+    """Sum of squares [...] of each group's drift [..., N, C], without under- or overflow."""
+    if drift.dtype == problem.wide:
+        return drift.square().sum((-2, -1))
+    rows = torch.linalg.vector_norm(drift, dim=-1)
+    if drift.device.type == "cpu" and _IN_RANGE[0] < rows.min() and rows.max() < _IN_RANGE[1]:
+        return rows.to(problem.wide).square().sum(-1)
+    return drift.to(problem.wide).square().sum((-2, -1))
+
+
+_IN_RANGE = (1e-15, 1e15)
+"""Norms whose squares are far inside float32."""
+
+
+def _root_scaled(problem: Problem) -> float:
+    """What multiplies the temperatures: √C (EQ-22) unless they are raw."""
+    raw = not problem.normalized or problem.readings.temperature_scaling == "raw"
+    return 1.0 if raw else math.sqrt(problem.generated.shape[-1])
+
+
+def _mask_unit(problem: Problem) -> float:
+    """One unit of an additive mask: of the mean distance for add_100, else of a distance."""
+    of_mean = problem.normalized and problem.readings.self_mask == "add_100"
+    return math.sqrt(problem.generated.shape[-1]) if of_mean else 1.0
+
+
+def _by_powers(
+    problem: Problem, chunk: Chunk, distances: Tensor, unit: Tensor, buffers: Buffers
+) -> list[Tensor] | None:
+    """All temperatures of a chunk from one exponential, None where that does not serve."""
+    powers = _powers.whole_powers(problem.temperatures)
+    if powers is None:
+        return None
+    highest = max(problem.temperatures) * _root_scaled(problem)
+    mask = -math.inf
+    if problem.readings.self_mask != "exclude":
+        size = 1e6 if problem.readings.self_mask == "add_1e6" else 100.0
+        mask = -size * _mask_unit(problem) / highest
+    return _powers.drifts_by_powers(
+        distances,
+        (-unit / highest).to(problem.dtype),
+        chunk.targets,
+        _targets(problem, chunk, problem.generated.shape[2]),
+        powers,
+        mask,
+        problem.readings,
+        buffers,
+    )
+
+
+def _one_by_one(problem: Problem, chunk: Chunk, distances: Tensor, unit: Tensor) -> list[Tensor]:
+    """The drifts of a chunk, temperature by temperature, under any readings."""
+    targets = _targets(problem, chunk, problem.generated.shape[2])
+    found: list[Tensor] = []
+    for temperature in problem.temperatures:
+        effective = temperature * _root_scaled(problem)
+        factor = (unit / effective).to(problem.dtype)
+        shift = torch.full_like(factor, _mask_unit(problem) / effective)
+        logits = masked_logits(distances, factor, shift, targets, problem.readings)
+        coefficients = balanced(affinities(logits, targets, problem.readings), targets)
+        found.append(torch.bmm(coefficients, chunk.targets))
+    return found
 
 
 def _targets(problem: Problem, chunk: Chunk, vectors: int) -> Targets:
@@ -298,44 +197,10 @@ def _targets(problem: Problem, chunk: Chunk, vectors: int) -> Targets:
     return Targets(problem.positive.shape[1], True, columns, columns.log())
 
 
-def _inverse(scale: Tensor) -> Tensor:
-    """Reciprocal with 1/0 := 0: what coincides entirely has no drift."""
-    return torch.where(scale == 0, 0.0, 1.0 / scale)
-
-
-def _drift_sums(problem: Problem, energy: Tensor) -> Tensor:
-    """Squares of the drifts and the number of their entries [T+1, 1|L, 1|V] over the scope."""
-    _, count, _, channels = problem.generated.shape
-    entries = torch.full_like(energy[0], count * channels)
-    return torch.stack([_shared(each, problem.readings) for each in (*energy, entries)])
-
-
 def _drift_scale(problem: Problem, sums: Tensor) -> Tensor:
-    """λ [T, 1|L, 1|V]: root mean square of V over its scope, from :func:`_drift_sums`."""
+    """λ [T, 1|L, 1|V]: root mean square of V over its scope, from :func:`drift_sums`."""
     count = len(problem.temperatures)
     return (sums[:count] / sums[count]).sqrt()
-
-
-def _cross_sums(problem: Problem, drift: list[Tensor]) -> list[Tensor]:
-    """Products [1|L, 1|V] of every two temperatures' drifts, summed over the scope."""
-    pairs = list(combinations(range(len(drift)), 2))
-    labels, _, vectors, _ = problem.generated.shape
-    device = drift[0].device
-    products = torch.empty((len(pairs), labels, vectors), dtype=problem.wide, device=device)
-    for here in group_slices(problem):
-        parts = [each[here].to(problem.wide) for each in drift]
-        for index, (one, two) in enumerate(pairs):
-            products[index][here] = (parts[one] * parts[two]).sum((-2, -1))
-    return [_shared(each, problem.readings) for each in products]
-
-
-def _inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
-    floors = problem.readings.floors
-    if floors == "release":
-        return drift_scale.square().clamp_min(1e-8).rsqrt()
-    if floors == "seed":
-        return 1.0 / drift_scale.clamp_min(1e-8)
-    return _inverse(drift_scale)
 
 
 @implements("EQ-A6tau", "A6-order")
@@ -348,7 +213,7 @@ def _summed(problem: Problem, drift: list[Tensor], inverse: Tensor) -> tuple[Ten
         part.mul_(inverse[0][here][..., None, None].to(problem.dtype))
         for index in range(1, len(drift)):
             part.addcmul_(drift[index][here], inverse[index][here][..., None, None].to(part.dtype))
-        squares[here] = part.to(problem.wide).square().sum((-2, -1))
+        squares[here] = _squares(part, problem)
     return summed, squares
 
 
@@ -362,22 +227,23 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
     """
     readings = problem.readings
     across = many and readings.statistics_scope == "batch"
-    distances, distance_sums = measure_distances(problem)
+    gathered = chunks(problem)
+    distances, sums = measure_distances(problem, gathered)
     if across and problem.normalized:
-        distance_sums = yield distance_sums
-    feature_scale = _feature_scale(problem, distance_sums)
+        sums = yield sums
+    feature_scale = feature_scale_from(problem, sums)
     coordinate_scale, distance_scale = used_scales(problem, feature_scale)
-    drift, energy = drifts(problem, distances, coordinate_scale, distance_scale)
-    del distances
-    drift_sums = _drift_sums(problem, energy)
+    drift, energy = drifts(problem, gathered, distances, coordinate_scale, distance_scale)
+    del distances, gathered
+    sums = drift_sums(problem, energy)
     totals = None
     if across:
-        totals = yield _totals(problem, drift_sums, drift)
-        drift_sums = totals[: len(drift) + 1]
-    drift_scale = _drift_scale(problem, drift_sums)
+        totals = yield _totals(problem, sums, drift)
+        sums = totals[: len(drift) + 1]
+    drift_scale = _drift_scale(problem, sums)
     inverse = torch.ones_like(drift_scale)
     if problem.normalized:
-        inverse = _inverse_drift_scale(problem, drift_scale)
+        inverse = inverse_drift_scale(problem, drift_scale)
     per_label, slope = _mean_square(problem, drift, energy, inverse, coordinate_scale)
     statistics = Statistics(feature_scale, drift_scale)
     if not many:
@@ -426,16 +292,16 @@ def _mean_square(
     if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
         squares = (energy * inverse.square()).sum(0)
     factor = _per_entry(problem)
-    slope = (-2.0 * factor * _inverse(coordinate_scale)).expand(energy.shape[1:])
+    slope = (-2.0 * factor * reciprocal(coordinate_scale)).expand(energy.shape[1:])
     summed.mul_(slope[:, :, None, None].to(problem.dtype))
     return squares.sum(1) * factor, summed.transpose(1, 2)
 
 
-def _totals(problem: Problem, drift_sums: Tensor, drift: list[Tensor]) -> Tensor:
+def _totals(problem: Problem, sums: Tensor, drift: list[Tensor]) -> Tensor:
     """What λ and the loss of all processes need [T+1+T(T−1)/2+1, 1, 1|V]; labels come last."""
-    labels = torch.full_like(drift_sums[:1], problem.generated.shape[0])
-    crosses = [each.unsqueeze(0) for each in _cross_sums(problem, drift)]
-    return torch.cat([drift_sums, *crosses, labels])
+    labels = torch.full_like(sums[:1], problem.generated.shape[0])
+    crosses = [each.unsqueeze(0) for each in cross_sums(problem, drift)]
+    return torch.cat([sums, *crosses, labels])
 
 
 def _square_of_all(problem: Problem, totals: Tensor, inverse: Tensor) -> Tensor:

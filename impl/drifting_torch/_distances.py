@@ -17,27 +17,44 @@ _FEW_CHANNELS = 4
 """Up to this many channels exact distances cost no more than the Gram matrix."""
 
 
-def pair_distances(x: Tensor, y: Tensor, x_centred: Tensor, y_centred: Tensor) -> Tensor:
+def pair_distances(x: Tensor, y: Tensor, self_at: int | None = None) -> Tensor:
     """Distances [B, N, M] between ``x`` [B, N, C] and ``y`` [B, M, C], in their dtype.
 
-    The centred copies are the same points less a common centre for each of the B groups.
+    Both are to be centred: measured from a common centre for each of the B groups. With
+    ``self_at`` the columns from there on are ``x`` itself, whose own entries are exactly 0.
     On a GPU the distances are exact ones: finding the pairs to repair would stop the device.
     """
     if x.shape[-1] <= _FEW_CHANNELS or x.device.type != "cpu":
-        return exact_distances(x, y)
-    x_norm = x_centred.square().sum(-1).unsqueeze(-1)
-    y_norm = y_centred.square().sum(-1).unsqueeze(-2)
-    squared = torch.baddbmm(x_norm + y_norm, x_centred, y_centred.mT, alpha=-2)
+        distances = exact_distances(x, y)
+    else:
+        distances = _from_gram(x, y, self_at)
+    if self_at is not None:
+        _own(distances, self_at).zero_()
+    return distances
+
+
+def _own(matrix: Tensor, self_at: int) -> Tensor:
+    """View of the entries [B, N] that pair a sample with itself."""
+    rows = matrix.shape[-2]
+    return matrix[..., self_at : self_at + rows].diagonal(dim1=-2, dim2=-1)
+
+
+def _from_gram(x: Tensor, y: Tensor, self_at: int | None) -> Tensor:
+    norms = y.square().sum(-1)
+    x_norms = x.square().sum(-1) if self_at is None else norms[:, self_at:][:, : x.shape[1]]
+    both = x_norms.unsqueeze(-1) + norms.unsqueeze(-2)
+    squared = torch.baddbmm(both, x, y.mT, alpha=-2)
+    if self_at is not None:  # known to be 0: nothing to repair
+        _own(squared, self_at).copy_(_own(both, self_at))
     # The Gram form errs by about eps·(|x|²+|y|²), so by eps·(|x|²+|y|²) / 2d in the distance. At
-    # the threshold d² = √√eps·(|x|²+|y|²) that is 4e-7 of the norms in float32, 6e-15 in float64.
-    threshold = torch.finfo(x.dtype).eps ** 0.25
-    suspect = squared < threshold * (x_norm + y_norm)
-    pairs = suspect.nonzero()
-    if len(pairs) * _DENSE > squared.numel():
+    # the threshold d² = √√eps·(|x|²+|y|²) that is 4e-7 of √(|x|²+|y|²) in float32.
+    suspect = squared < both.mul_(torch.finfo(x.dtype).eps ** 0.25)
+    repairs = int(suspect.sum())
+    if repairs * _DENSE > squared.numel():
         return exact_distances(x, y)
     distances = squared.clamp_min_(0).sqrt_()
-    if len(pairs):
-        group, row, column = pairs.unbind(1)
+    if repairs:
+        group, row, column = suspect.nonzero().unbind(1)
         distances[group, row, column] = (x[group, row] - y[group, column]).square_().sum(-1).sqrt_()
     return distances
 

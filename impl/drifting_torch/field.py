@@ -93,7 +93,7 @@ def drifting_field(
         )
         centre = targets_at.mean(-2, keepdim=True)
         centred = targets_at - centre
-        distances = pair_distances(points, targets_at, points - centre, centred)
+        distances = pair_distances(points - centre, centred)
         factor = torch.full((1, 1, 1), 1.0 / temperature, dtype=dtype, device=x.device)
         logits = masked_logits(distances, factor, factor, targets, readings)
         coefficients = balanced(affinities(logits, targets, readings), targets)

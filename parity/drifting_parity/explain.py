@@ -218,10 +218,23 @@ def _delta(page: _Page, spec: Spec, delta: Delta) -> None:
     page.text(f"A delta {_KINDS[delta.kind]}.")
     page.heading("Statement")
     page.text(delta.statement)
+    page.heading("Places")
+    for place in delta.places:
+        page.text(f"{place.where}: {place.says}", hang=4)
+    if delta.readings:
+        page.heading("Readings")
+        for note in delta.readings:
+            page.text(f"{note.reading}: {note.meaning}", hang=4)
+    page.heading("What is taken, and why")
+    for preset in PRESETS:
+        page.text(f"{preset}: {getattr(delta.takes, preset)}", hang=4)
     if delta.effect:
         page.heading("Effect")
         page.text(delta.effect)
     _measured(page, delta)
+    if delta.undecidable:
+        page.heading("No number decides it")
+        page.text(delta.undecidable)
     _touched(page, spec, delta.clauses)
     if delta.axes:
         page.heading("Axes")

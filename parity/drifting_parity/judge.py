@@ -246,6 +246,7 @@ def _verdict(
         reading=reading,
         detail=detail,
         reproduce=request.command(clause.id),
+        subject=clause.subject,
     )
 
 

@@ -112,10 +112,23 @@ def _clauses(console: Console, report: Report) -> None:
         if members:
             title = report.sections.get(section, "")
             console.print(Text(f"{_section(section)}  {title}".rstrip(), style="bold"))
-            ids = max(cell_len(clause.id) for clause in members)
-            for clause in members:
+            checked = [clause for clause in members if clause.verdict != "not executable"]
+            ids = max((cell_len(clause.id) for clause in checked), default=0)
+            for clause in checked:
                 _line(console, clause, ids)
                 _under(console, clause)
+            _not_executable(console, [clause for clause in members if clause not in checked])
+
+
+def _not_executable(console: Console, clauses: Sequence[ClauseReport]) -> None:
+    """Name them in one line; a single one with its reason, `explain` has those of the others."""
+    if not clauses:
+        return
+    mark = wording.MARKS["not executable"]
+    text = f"{mark} not executable: {', '.join(clause.id for clause in clauses)}"
+    if len(clauses) == 1:
+        text += f" ({clauses[0].detail})" if clauses[0].detail else ""
+    _paragraph(console, text, "dim", indent=2)
 
 
 def _section(name: str) -> str:

@@ -60,6 +60,8 @@ class ClauseReport:
     """One clause's verdict with the measurements behind it, the worst first.
 
     ``root`` marks a failing clause none of whose dependencies fails: where to look first.
+    ``subject`` tells clauses that an implementation carries out from statements about the paper
+    itself, which are checked on the reference whatever is judged.
     """
 
     id: str
@@ -71,6 +73,7 @@ class ClauseReport:
     detail: str = ""
     root: bool = False
     reproduce: str = ""
+    subject: Literal["implementation", "paper"] = "implementation"
 
     @property
     def worst(self) -> Measurement | None:
@@ -134,12 +137,16 @@ class Report:
 
     @property
     def exit_status(self) -> int:
-        """0 as expected, 1 parity broken, 3 when nothing at all could be judged."""
-        judged = [item for item in self.clauses if item.verdict not in _UNJUDGED]
-        if not judged:
+        """0 as expected, 1 parity broken, 3 when nothing of the implementation could be judged."""
+        asked = [item for item in self.clauses if item.subject == "implementation"]
+        if asked and all(item.verdict in _UNJUDGED for item in asked):
             return 3
         differs = any(axis.differs for axis in self.axes)
         return 1 if self.failing or differs else 0
+
+    def about_paper(self) -> int:
+        """How many clauses that conform are statements about the paper itself."""
+        return sum(item.verdict == "conforms" and item.subject == "paper" for item in self.clauses)
 
     def count(self, verdict: Verdict) -> int:
         """How many clauses got ``verdict``."""
@@ -192,6 +199,7 @@ def _clause(clause: ClauseReport) -> dict[str, Any]:
         "section": clause.section,
         "title": clause.title,
         "verdict": clause.verdict,
+        "subject": clause.subject,
         "reading": clause.reading or None,
         "observed": None if worst is None else _number(worst.observed),
         "allowed": None if worst is None else _number(worst.allowed),

@@ -145,7 +145,11 @@ def conclusion(report: Report) -> str:
     held = "" if report.readings == "paper" else f" to {report.readings}"
     if status == 1:
         return f"parity broken: {name}{held and f' held{held}'}: {_broken(report)}"
-    text = f"parity holds: {name} conforms{held} on {_clauses(report.count('conforms'))}"
+    about_paper = report.about_paper()
+    text = f"parity holds: {name} conforms{held} on "
+    text += _clauses(report.count("conforms") - about_paper)
+    if about_paper:
+        text += f" ({about_paper} more are about the paper itself)"
     if defined := report.count("by definition"):
         text += f", {defined} by definition"
     if unseen := report.count("not observable"):

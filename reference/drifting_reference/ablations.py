@@ -15,7 +15,7 @@ from drifting_reference.kernels import distances
 from drifting_spec import PAPER, Readings, implements
 
 
-@implements("EQ-8", "EQ-10")
+@implements("T1")
 def asymmetric_field(
     x: Array,
     y_pos: Array,
@@ -47,7 +47,7 @@ def _weights(
     return balance(*affinities(logit, present, weight, len(y_pos), readings))
 
 
-@implements("EQ-8", "ALG2-10")
+@implements("T1")
 def asymmetric_drift(
     x: Array,
     y_pos: Array,
@@ -64,13 +64,13 @@ def asymmetric_drift(
     x [N, C], y_pos [P, C], y_neg [M, C] (its first N rows x, if ``mask_self``) → [N, C].
     """
     W_pos, W_neg = _weights(x, y_pos, y_neg, T, mask_self, readings)
-    V = np.zeros_like(x)
+    V = np.zeros(x.shape)
     for i in range(len(x)):
         V[i] = attraction * W_pos[i] @ (y_pos - x[i]) - repulsion * W_neg[i] @ (y_neg - x[i])
     return V
 
 
-@implements("ALG2-10")
+@implements("T1")
 def asymmetric_products(
     x: Array,
     y_pos: Array,

@@ -84,7 +84,7 @@ def _combine(row: Array, column: Array, readings: Readings) -> Array:
     return np.maximum(np.sqrt(row) * np.sqrt(column), np.sqrt(floor))
 
 
-@implements("ALG2-4", "ALG2-5", "ALG2-6", "EQ-22", "A7-w")
+@implements("ALG2-5", "ALG2-6", "A7-w")
 def affinity(logit: Array, present: Mask, weight: Array, readings: Readings = PAPER) -> Array:
     """ALG2-5, ALG2-6: A = √(A_row · A_col), A_row the softmax over y, A_col the one over x.
 
@@ -108,6 +108,7 @@ def affinity(logit: Array, present: Mask, weight: Array, readings: Readings = PA
     return weight * _combine(row, column, readings)
 
 
+@implements("ALG2-7")
 def affinities(
     logit: Array, present: Mask, weight: Array, positives: int, readings: Readings
 ) -> tuple[Array, Array]:
@@ -142,7 +143,7 @@ def drift(W_pos: Array, W_neg: Array, y_pos: Array, y_neg: Array) -> Array:
     return W_pos @ y_pos - W_neg @ y_neg
 
 
-@implements("ALG2-4", "ALG2-7")
+@implements("ALG2-4")
 def compute_V_from_distances(
     distance_pos: Array,
     distance_neg: Array,

@@ -136,7 +136,9 @@ def feature_space_drifting_loss(
     The raw samples [L, N, ...] are required when ``include_raw_drift_loss``. Raises
     ``ValueError`` if the mappings have different keys or samples are missing.
     """
-    mappings = {"positive": positive} | ({"unconditional": unconditional} if unconditional else {})
+    mappings = {"positive": positive} | (
+        {} if unconditional is None else {"unconditional": unconditional}
+    )
     for name, mapping in mappings.items():
         if set(mapping) != set(generated):
             raise ValueError(f"{name} has keys {sorted(mapping)}, expected {sorted(generated)}")
@@ -144,7 +146,7 @@ def feature_space_drifting_loss(
         name: drifting_loss(
             generated[name],
             positive[name],
-            unconditional[name] if unconditional else None,
+            None if unconditional is None else unconditional[name],
             unconditional_weight,
             temperatures=temperatures,
             readings=readings,
@@ -159,7 +161,7 @@ def feature_space_drifting_loss(
             "generated_samples or positive_samples is None, expected [L, N, ...]: the vanilla term "
             "is on (include_raw_drift_loss)"
         )
-    if unconditional and unconditional_samples is None:
+    if unconditional is not None and unconditional_samples is None:
         raise ValueError("unconditional_samples is None, expected [L, U, ...] as unconditional is")
     raw = vanilla_drifting_loss(
         generated_samples,

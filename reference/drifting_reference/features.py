@@ -66,7 +66,7 @@ def mean_of(patch: Array) -> Array:
     return patch.mean(axis=(2, 3))
 
 
-@implements("A5-b")
+@implements("A5-b", "A5-c", "A5-d")
 def std_of(patch: Array, readings: Readings = PAPER) -> Array:
     """Take the standard deviation over the locations of a patch [B, C, h, w] → [B, C].
 

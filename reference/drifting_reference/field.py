@@ -20,7 +20,7 @@ PairKernel = Callable[[Array, Array, Array], Array]
 @implements("EQ-7")
 def eq7_field(x: Array, y_pos: Array, y_neg: Array, K: PairKernel) -> Array:
     """EQ-7: V(x) = E_{y⁺} E_{y⁻}[K(x, y⁺, y⁻)], all P·M pairs. K: three [C] → [C]. → [N, C]."""
-    V = np.zeros_like(x)
+    V = np.zeros(x.shape)
     for i in range(len(x)):
         for j in range(len(y_pos)):
             for m in range(len(y_neg)):
@@ -52,7 +52,7 @@ def mean_shift(
     x [N, C], y [M, C], weight [M] → [N, C]; zero where no sample counts.
     """
     share = _shares(x, y, T, as_weight("weight", weight, (len(y),)), mask_self)
-    shift = np.zeros_like(x)
+    shift = np.zeros(x.shape)
     for i in range(len(x)):
         for m in range(len(y)):
             shift[i] += share[i, m] * (y[m] - x[i])
@@ -102,7 +102,7 @@ def pair_field(A_pos: Array, A_neg: Array, y_pos: Array, y_neg: Array) -> Array:
     return V
 
 
-@implements("EQ-9", "EQ-11")
+@implements("EQ-11")
 def kernel_sums(
     x: Array, y_pos: Array, y_neg: Array, T: float, *, mask_self: bool = False
 ) -> tuple[Array, Array]:

@@ -65,12 +65,13 @@ def weight_to_alpha(weight: float, n_generated: int, n_unconditional: int) -> fl
 def cfg_alpha_to_weight(alpha: float, n_generated: int, n_unconditional: int) -> float:
     """A7-w: w = (α − 1)(N − 1)/N_unc, the kernel weight of one unconditional sample.
 
-    Raises ``ValueError`` for α < 1 or counts below 1.
+    Raises ``ValueError`` for α < 1, fewer than two generated samples (no negative is left beside
+    the own sample) or no unconditional one.
     """
     if not alpha >= 1:
         raise ValueError(f"alpha is {alpha}, expected alpha >= 1")
-    if n_generated < 1 or n_unconditional < 1:
-        raise ValueError(
-            f"n_generated is {n_generated} and n_unconditional {n_unconditional}, expected >= 1"
-        )
+    if n_generated < 2:
+        raise ValueError(f"n_generated is {n_generated}, expected >= 2")
+    if n_unconditional < 1:
+        raise ValueError(f"n_unconditional is {n_unconditional}, expected >= 1")
     return (alpha - 1) * (n_generated - 1) / n_unconditional

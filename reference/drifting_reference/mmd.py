@@ -2,7 +2,8 @@
 
 ξ is a radial kernel, a function of R = ‖x − y‖². Expectations are means over samples: x [N, C]
 and the negatives are samples of q, y_pos [P, C] of p. The mean over x' includes x itself
-(a V-statistic), which changes no gradient, as ∂ξ(x, x')/∂x is zero at x' = x.
+(a V-statistic): it adds nothing to the sum of a gradient, as ∂ξ(x, x')/∂x is zero at x' = x, but
+counts in the 1/N.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def radial_mmd_field(x: Array, y_pos: Array, y_neg: Array, kernel: RadialKernel)
     """EQ-43: V_MMD(x) = E_{y⁺}[2ξ'(R)(x − y⁺)] − E_{y⁻}[2ξ'(R)(x − y⁻)]. → [N, C]."""
     prime_pos = kernel.xi_prime(squared_distances(x, y_pos))
     prime_neg = kernel.xi_prime(squared_distances(x, y_neg))
-    V = np.zeros_like(x)
+    V = np.zeros(x.shape)
     for i in range(len(x)):
         V[i] += np.mean(2 * prime_pos[i, :, None] * (x[i] - y_pos), axis=0)
         V[i] -= np.mean(2 * prime_neg[i, :, None] * (x[i] - y_neg), axis=0)
@@ -151,7 +152,7 @@ def kernel_field(x: Array, y_pos: Array, y_neg: Array, k_pos: Array, k_neg: Arra
 
     k_pos [N, P], k_neg [N, M]: the kernel's values, normalised or not → [N, C].
     """
-    V = np.zeros_like(x)
+    V = np.zeros(x.shape)
     for i in range(len(x)):
         V[i] += np.mean(k_pos[i, :, None] * (y_pos - x[i]), axis=0)
         V[i] -= np.mean(k_neg[i, :, None] * (y_neg - x[i]), axis=0)
@@ -171,7 +172,7 @@ def paired_kernel_field(y_pos: Array, y_neg: Array, k_pos: Array, k_neg: Array) 
     return V / len(y_pos)
 
 
-@implements("EQ-46")
+@implements("EQ-44")
 def log_gaussian_ratio(x: Array, y_pos: Array, y_neg: Array, sigma: float) -> Array:
     """Log of E_p[k]/E_q[k] for k = exp(−R/2σ²): σ²∇_x of it is EQ-44 with EQ-46. → [N]."""
     pos = logsumexp(-squared_distances(x, y_pos) / (2 * sigma**2), axis=1) - np.log(len(y_pos))

@@ -7,6 +7,7 @@ kernel weights [L, M]. Statistics have shape [1 or L, 1 or V]: 1 where they are 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,9 +76,11 @@ def counted_pairs(feature: Feature, v: int, w: int, readings: Readings) -> Mask:
     return counted
 
 
-@implements("EQ-21", "A6-S", "A6-locshare", "A7-weight-in-scale")
-def mean_distance(feature: Feature, readings: Readings) -> Array:
-    """EQ-21 × √C: D = Σ w d / Σ w over the pairs in scope. [1 or L, 1 or V].
+@implements("A6-S", "A6-locshare", "A7-weight-in-scale")
+def mean_over_pairs(
+    feature: Feature, readings: Readings, distance: Callable[[int, int, Array, Array], Array]
+) -> Array:
+    """E_x E_y = Σ w d / Σ w over the pairs in scope, d = distance(label, v, x, y). As S.
 
     statistics_scope=batch: over all labels; location_sharing: over pairs at the same location
     of all locations, over all pairs of locations, or each location on its own (none).
@@ -90,10 +93,18 @@ def mean_distance(feature: Feature, readings: Readings) -> Array:
             for w in range(V) if readings.location_sharing == "all_pairs" else [v]:
                 x, y = feature.generated[label, :, v], targets[label, :, w]
                 weight = counted_pairs(feature, v, w, readings) * target_weight[label]
-                numerator[label, v] += np.sum(weight * feature_distances(x, y, readings))
+                numerator[label, v] += np.sum(weight * distance(label, v, x, y))
                 denominator[label, v] += np.sum(weight)
     axes = shared_axes(readings)
     return ratio(numerator.sum(axis=axes, keepdims=True), denominator.sum(axis=axes, keepdims=True))
+
+
+@implements("EQ-21")
+def mean_distance(feature: Feature, readings: Readings) -> Array:
+    """EQ-21 × √C: E_x E_y[‖φ(x) − φ(y)‖]. [1 or L, 1 or V]."""
+    return mean_over_pairs(
+        feature, readings, lambda label, v, x, y: feature_distances(x, y, readings)
+    )
 
 
 def shared_axes(readings: Readings) -> tuple[int, ...]:
@@ -144,7 +155,12 @@ def normalized_distances(x: Array, y: Array, scale: float, readings: Readings) -
 @implements("EQ-20")
 def mean_normalized_distance(feature: Feature, readings: Readings) -> Array:
     """EQ-20: E_x E_y[dist(x, y)] ≈ √C, exactly so over the pairs that define S. As S."""
-    return ratio(mean_distance(feature, readings), feature_scale(feature, readings))
+    L, _, V, C = feature.generated.shape
+    scale = distance_scale(feature_scale(feature, readings), C, readings)
+    D = np.broadcast_to(scale, (L, V))
+    return mean_over_pairs(
+        feature, readings, lambda label, v, x, y: normalized_distances(x, y, D[label, v], readings)
+    )
 
 
 @implements("EQ-22", "A6-tau")
