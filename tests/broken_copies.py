@@ -7,20 +7,22 @@ Each is a ``drifting_parity`` adapter, for the tests and for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.adapters.torch_adapter import backward_observation, loss_tensors
-from drifting_parity.cases import LossCase, LossObservation, Setting
+from drifting_parity.cases import FieldCase, LossCase, LossObservation, Setting
 from drifting_spec import Readings
 from drifting_torch import _core, field
 from drifting_torch._affinity import Targets
+from drifting_torch._problem import Chunk
 
 
 class _Reread(DriftingTorchAdapter):
@@ -84,22 +86,46 @@ def _aliased(affinity: Tensor, targets: Targets) -> Tensor:
 _drift_scale = _core._drift_scale
 
 
-def _without_channels(problem: _core.Problem, energy: Tensor) -> Tensor:
+def _without_channels(problem: _core.Problem, sums: Tensor) -> Tensor:
     """D28: λ is the root of the mean squared norm, not divided by C."""
-    return _drift_scale(problem, energy) / math.sqrt(problem.generated.shape[-1])
+    return _drift_scale(problem, sums) / math.sqrt(problem.generated.shape[-1])
 
 
-def _plain_gram(x: Tensor, y: Tensor, x_centred: Tensor, y_centred: Tensor) -> Tensor:
-    """Centred distances by expanded squares, coincident pairs not repaired."""
-    del x, y
-    squared = x_centred.square().sum(-1).unsqueeze(-1) + y_centred.square().sum(-1).unsqueeze(-2)
-    return (squared - 2 * x_centred @ y_centred.mT).clamp_min_(0).sqrt_()
+def _plain_gram(x: Tensor, y: Tensor, self_at: int | None = None) -> Tensor:
+    """Distances by expanded squares, coincident pairs not repaired."""
+    del self_at
+    squared = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
+    return (squared - 2 * x @ y.mT).clamp_min_(0).sqrt_()
 
 
-def _uncentred_gram(x: Tensor, y: Tensor, x_centred: Tensor, y_centred: Tensor) -> Tensor:
+_measure_distances = _core.measure_distances
+
+
+def _without_centring(problem: _core.Problem, gathered: Iterable[Chunk]) -> tuple[Tensor, Tensor]:
     """D18: distances by expanded squares, without centring."""
-    del x_centred, y_centred
-    return _plain_gram(x, y, x, y)
+    sets = [problem.positive, problem.generated, problem.unconditional]
+    everything = torch.cat([each for each in sets if each is not None], dim=1).transpose(1, 2)
+    raw = everything.to(problem.dtype)
+    where_it_lies = [
+        replace(chunk, targets=chunk.part(raw).flatten(0, 1).contiguous()) for chunk in gathered
+    ]
+    with mock.patch.object(_core, "pair_distances", _plain_gram):
+        return _measure_distances(problem, where_it_lies)
+
+
+class _Uncentred(_Patched):
+    """D18 for the field as well, whose program centres its points before it measures them."""
+
+    def field(self, case: FieldCase, readings: Readings, setting: Setting) -> Any:
+        targets = np.concatenate([case.positive, case.negative], axis=-2)
+        centre = torch.as_tensor(targets.mean(-2, keepdims=True)).reshape(-1, 1, targets.shape[-1])
+
+        def measured(x: Tensor, y: Tensor) -> Tensor:
+            back = centre.to(x)
+            return _plain_gram(x + back, y + back)
+
+        with mock.patch.object(field, "pair_distances", measured):
+            return super().field(case, readings, setting)
 
 
 @dataclass
@@ -164,7 +190,7 @@ d22 = _Reread("D22", temperature_scaling="raw")
 d24 = _Reread("D24", temperature_aggregation="per_temperature_mse")
 d25 = _Reread("D25", temperature_aggregation="per_temperature_mse_mean")
 d15 = _Patched("D15", "balanced", _aliased)
-d18 = _Patched("D18", "pair_distances", _uncentred_gram)
+d18 = _Uncentred("D18", "measure_distances", _without_centring)
 d28 = _Patched("D28", "_drift_scale", _without_channels)
 d61 = _Differentiated()
 gram = _Patched("centred Gram without repair", "pair_distances", _plain_gram)

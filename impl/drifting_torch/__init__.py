@@ -21,6 +21,7 @@ from drifting_torch.features import (
 from drifting_torch.field import drifting_field
 from drifting_torch.guidance import cfg_alpha_to_weight
 from drifting_torch.loss import DriftingLossOutput, drifting_loss
+from drifting_torch.streaming import stream_drifting_loss
 
 __all__ = [
     "DriftingLossOutput",
@@ -33,5 +34,6 @@ __all__ = [
     "extract_feature_maps",
     "feature_space_drifting_loss",
     "group_by_label",
+    "stream_drifting_loss",
     "vectorize_feature_maps",
 ]

@@ -8,78 +8,31 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from drifting_spec import Readings, implements
+from drifting_spec import implements
 from drifting_torch import _powers
-from drifting_torch._affinity import (
-    Targets,
-    affinities,
-    balanced,
-    masked_logits,
-    self_entries,
-)
-from drifting_torch._distances import exact_distances, pair_distances
+from drifting_torch._affinity import Targets, affinities, balanced, masked_logits
+from drifting_torch._distances import pair_distances
 from drifting_torch._powers import Buffers
-
-_CHUNK_ENTRIES = {"cpu": 2**18}
-"""Entries of one chunk's [groups, N, M] buffer: a MiB in float32, near enough to a core."""
-
-_KEPT_ENTRIES = 2**23
-"""Entries of a feature's targets up to which they are gathered once and kept: 32 MiB."""
-
-_CHUNK_ENTRIES_ELSEWHERE = 2**26
-
-RELEASE_DISTANCE = 1e-4
-"""The authors' release floors every squared distance at 1e-8."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One feature's inputs, checked, and the arithmetic to treat them in.
-
-    ``weight`` [L, M] holds the kernel weights in the order of the targets, None if all are one.
-    ``normalized=False`` leaves out A.6: raw distances, raw temperatures, no S and no λ.
-    """
-
-    generated: Tensor
-    positive: Tensor
-    unconditional: Tensor | None
-    weight: Tensor | None
-    temperatures: tuple[float, ...]
-    readings: Readings
-    dtype: torch.dtype
-    normalized: bool = True
-
-    @property
-    def targets(self) -> int:
-        """M, the number of targets of each generated sample."""
-        extra = 0 if self.unconditional is None else self.unconditional.shape[1]
-        return self.positive.shape[1] + self.generated.shape[1] + extra
-
-    @property
-    def wide(self) -> torch.dtype:
-        """The dtype of sums over the batch."""
-        return torch.float32 if self.generated.device.type == "mps" else torch.float64
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Some labels and vectors, and their targets [B, M, C] measured from each group's mean."""
-
-    labels: slice
-    vectors: slice
-    targets: Tensor
-
-    def part(self, tensor: Tensor) -> Tensor:
-        """View of this chunk's groups in a tensor [L, V, ...]."""
-        return tensor[self.labels, self.vectors]
+from drifting_torch._problem import Chunk, Problem, chunks, group_slices
+from drifting_torch._statistics import (
+    RELEASE_DISTANCE,
+    cross_sums,
+    distance_sums,
+    drift_sums,
+    feature_scale_from,
+    inverse_drift_scale,
+    reciprocal,
+    used_scales,
+)
 
 
 @dataclass(frozen=True)
@@ -90,57 +43,19 @@ class Statistics:
     drift_scale: Tensor
 
 
-def group_slices(problem: Problem) -> Iterator[tuple[slice, slice]]:
-    """Go over all groups, a few at a time: whole labels, or vectors of one label."""
-    labels, count, vectors, _ = problem.generated.shape
-    entries = _CHUNK_ENTRIES.get(problem.generated.device.type, _CHUNK_ENTRIES_ELSEWHERE)
-    groups = max(1, entries // (count * problem.targets))
-    label_step = max(1, groups // vectors)
-    vector_step = min(vectors, groups)
-    for label in range(0, labels, label_step):
-        for vector in range(0, vectors, vector_step):
-            yield slice(label, label + label_step), slice(vector, vector + vector_step)
-
-
-def chunks(problem: Problem) -> Iterable[Chunk]:
-    """Every chunk: all kept where the feature is small, else gathered again at each use."""
-    gathered = (_chunk(problem, labels, vectors) for labels, vectors in group_slices(problem))
-    labels, _, vectors, channels = problem.generated.shape
-    entries = labels * vectors * problem.targets * channels
-    if problem.generated.device.type == "cpu" and entries <= _KEPT_ENTRIES:
-        return list(gathered)
-    return Regathered(problem)
-
-
 @dataclass(frozen=True)
-class Regathered:
-    """Chunks that are gathered anew each time one goes over them."""
+class Solution:
+    """``per_label`` [L], its gradient with the target frozen [L, N, V, C], and the statistics.
 
-    problem: Problem
+    The gradient of ``per_label[l]`` is nonzero on label l alone, so that one tensor holds all.
+    ``loss`` and ``labels`` are the loss and the number of labels of all processes, None for one.
+    """
 
-    def __iter__(self) -> Iterator[Chunk]:
-        """Gather one chunk after the other."""
-        for labels, vectors in group_slices(self.problem):
-            yield _chunk(self.problem, labels, vectors)
-
-
-def _chunk(problem: Problem, labels: slice, vectors: slice) -> Chunk:
-    """Gather the targets of some groups, in the arithmetic's dtype, and centre them."""
-    sets = [problem.positive, problem.generated]
-    if problem.unconditional is not None:
-        sets.append(problem.unconditional)
-    parts = [samples[labels, :, vectors].transpose(1, 2) for samples in sets]
-    head = parts[0]
-    gathered = torch.empty(
-        (*head.shape[:2], problem.targets, head.shape[3]), dtype=problem.dtype, device=head.device
-    )
-    for part, room in zip(
-        parts, gathered.split([part.shape[2] for part in parts], dim=2), strict=True
-    ):
-        room.copy_(part)
-    targets = gathered.flatten(0, 1)
-    targets.sub_(targets.mean(1, keepdim=True))
-    return Chunk(labels, vectors, targets)
+    per_label: Tensor
+    slope: Tensor
+    statistics: Statistics
+    loss: Tensor | None = None
+    labels: Tensor | None = None
 
 
 def _points(problem: Problem, chunk: Chunk) -> Tensor:
@@ -151,8 +66,8 @@ def _points(problem: Problem, chunk: Chunk) -> Tensor:
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
 def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tensor, Tensor]:
-    """All distances [L, V, N, M] and the feature scale S [1|L, 1|V] in the wide dtype."""
-    labels, count, vectors, channels = problem.generated.shape
+    """All distances [L, V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean."""
+    labels, count, vectors, _ = problem.generated.shape
     distances = torch.empty(
         (labels, vectors, count, problem.targets),
         dtype=problem.dtype,
@@ -168,93 +83,7 @@ def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tens
         shape = chunk.part(distances).shape
         chunk.part(distances).copy_(found.view(shape))
         chunk.part(columns).copy_(found.sum(-2).view(shape[:2] + shape[3:]))
-    return distances, _feature_scale(problem, distances, columns) / math.sqrt(channels)
-
-
-def _scale_weights(problem: Problem) -> Tensor:
-    """Weights [L, M] of the columns in the mean distance; 0 for those that do not enter."""
-    if problem.weight is not None:
-        weight = problem.weight.to(problem.wide, copy=True)
-    else:
-        shape = (problem.generated.shape[0], problem.targets)
-        weight = torch.ones(shape, dtype=problem.wide, device=problem.generated.device)
-    first = problem.positive.shape[1]
-    if problem.readings.scale_samples == "positives":
-        weight[:, first:] = 0
-    elif problem.readings.scale_samples == "negatives":
-        weight[:, :first] = 0
-    return weight
-
-
-def _feature_scale(problem: Problem, distances: Tensor, columns: Tensor) -> Tensor:
-    """Mean distance [1|L, 1|V]: the ratio of weighted sums over the scope."""
-    readings = problem.readings
-    labels, count, vectors, _ = problem.generated.shape
-    weight = _scale_weights(problem)
-    if readings.location_sharing == "all_pairs":
-        sums, pairs = _all_pairs(problem, weight)
-    else:
-        sums = (columns * weight.unsqueeze(1)).sum(-1)
-        pairs = (count * weight.sum(-1, keepdim=True)).expand(labels, vectors).clone()
-    if readings.scale_self_pairs == "without":
-        own = Targets(problem.positive.shape[1], masked=True)
-        own_weight = weight[:, own.positives : own.positives + count].unsqueeze(1)
-        own_distance = self_entries(distances, own).to(problem.wide)
-        sums = sums - (own_distance * own_weight).sum(-1)
-        pairs = pairs - own_weight.sum(-1)
-    return _over_zero(_shared(sums, readings), _shared(pairs, readings))
-
-
-def _shared(sums: Tensor, readings: Readings) -> Tensor:
-    """Sum [L, V] over what shares a statistic."""
-    if readings.statistics_scope == "batch":
-        sums = sums.sum(0, keepdim=True)
-    if readings.location_sharing != "none":
-        sums = sums.sum(1, keepdim=True)
-    return sums
-
-
-def _over_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Quotient with 0/0 := 0 (the paper has no floors, so that everything may coincide)."""
-    return torch.where(denominator == 0, 0.0, numerator / denominator)
-
-
-def _sets(problem: Problem, label: int) -> list[Tensor]:
-    """Positives, generated and unconditional samples of one label [V, ·, C]."""
-    sets = [problem.positive, problem.generated, problem.unconditional]
-    return [each[label].transpose(0, 1).to(problem.dtype) for each in sets if each is not None]
-
-
-def _all_pairs(problem: Problem, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted sums [L, V] of the distances between every two locations, and of their weights."""
-    labels, count, vectors, _ = problem.generated.shape
-    sums = torch.zeros((labels, vectors), dtype=problem.wide, device=weight.device)
-    for label in range(labels):
-        everywhere = torch.cat(_sets(problem, label), dim=1)
-        everywhere = everywhere - everywhere.mean((0, 1))
-        first = problem.positive.shape[1]
-        for vector in range(vectors):
-            points = everywhere[vector : vector + 1, first : first + count]
-            found = exact_distances(points.expand(vectors, -1, -1).contiguous(), everywhere)
-            if problem.readings.floors == "release":
-                found.clamp_min_(RELEASE_DISTANCE)
-            sums[label, vector] = (found.sum(-2, dtype=problem.wide) * weight[label]).sum()
-    pairs = count * vectors * weight.sum(-1, keepdim=True).expand(labels, vectors)
-    return sums, pairs.clone()
-
-
-def used_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The divisors of the coordinates and of the distances, after the readings' floors.
-
-    The second is in units where the distances' mean is √C, as it is for φ̃ = φ/S (EQ-20).
-    """
-    if problem.readings.floors == "none":
-        return feature_scale, feature_scale
-    if problem.readings.floors == "seed":
-        floored = feature_scale.clamp_min(1e-8)
-        return floored, floored
-    root = math.sqrt(problem.generated.shape[-1])
-    return feature_scale.clamp_min(1e-3), (feature_scale * root).clamp_min(1e-3) / root
+    return distances, distance_sums(problem, distances, columns)
 
 
 @implements("EQ-22", "EQ-23", "EQ-25", "A6-tau", "A6-lambda", "ALG2-10")
@@ -273,8 +102,8 @@ def drifts(
         for _ in problem.temperatures
     ]
     energy = torch.empty((len(drift), *shape), dtype=problem.wide, device=device)
-    per_distance = _inverse(distance_scale).expand(shape)
-    per_coordinate = _inverse(coordinate_scale).expand(shape)
+    per_distance = reciprocal(distance_scale).expand(shape)
+    per_coordinate = reciprocal(coordinate_scale).expand(shape)
     buffers: Buffers | None = None
     for chunk in gathered:
         found = chunk.part(distances).flatten(0, 1)
@@ -368,26 +197,10 @@ def _targets(problem: Problem, chunk: Chunk, vectors: int) -> Targets:
     return Targets(problem.positive.shape[1], True, columns, columns.log())
 
 
-def _inverse(scale: Tensor) -> Tensor:
-    """Reciprocal with 1/0 := 0: what coincides entirely has no drift."""
-    return torch.where(scale == 0, 0.0, 1.0 / scale)
-
-
-def _drift_scale(problem: Problem, energy: Tensor) -> Tensor:
-    """λ [T, 1|L, 1|V]: root mean square of V over its scope."""
-    _, count, _, channels = problem.generated.shape
-    groups = _shared(torch.ones_like(energy[0]), problem.readings)
-    sums = torch.stack([_shared(each, problem.readings) for each in energy])
-    return (sums / (groups * count * channels)).sqrt()
-
-
-def _inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
-    floors = problem.readings.floors
-    if floors == "release":
-        return drift_scale.square().clamp_min(1e-8).rsqrt()
-    if floors == "seed":
-        return 1.0 / drift_scale.clamp_min(1e-8)
-    return _inverse(drift_scale)
+def _drift_scale(problem: Problem, sums: Tensor) -> Tensor:
+    """λ [T, 1|L, 1|V]: root mean square of V over its scope, from :func:`drift_sums`."""
+    count = len(problem.temperatures)
+    return (sums[:count] / sums[count]).sqrt()
 
 
 @implements("EQ-A6tau", "A6-order")
@@ -405,39 +218,103 @@ def _summed(problem: Problem, drift: list[Tensor], inverse: Tensor) -> tuple[Ten
 
 
 @implements("EQ-26", "A6-mse", "A5-sum")
-def loss_and_slope(problem: Problem) -> tuple[Tensor, Tensor, Statistics]:
-    """``per_label`` [L], its gradient with the target frozen [L, N, V, C], and the statistics.
+def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor, Solution]:
+    """Solve a problem, yielding sums over this process's labels, to be sent those over all.
 
-    The gradient of ``per_label[l]`` is nonzero on label l alone, so that one tensor holds all.
+    With ``many``, it yields twice: what S needs, then what λ and the loss need (once, under
+    readings by which labels share nothing: the loss). Who drives it adds up over the processes.
+    Without ``many`` it yields nothing.
     """
-    labels, count, vectors, channels = problem.generated.shape
     readings = problem.readings
+    across = many and readings.statistics_scope == "batch"
     gathered = chunks(problem)
-    distances, feature_scale = measure_distances(problem, gathered)
-    if not problem.normalized:
-        feature_scale = torch.ones_like(feature_scale)
+    distances, sums = measure_distances(problem, gathered)
+    if across and problem.normalized:
+        sums = yield sums
+    feature_scale = feature_scale_from(problem, sums)
     coordinate_scale, distance_scale = used_scales(problem, feature_scale)
     drift, energy = drifts(problem, gathered, distances, coordinate_scale, distance_scale)
     del distances, gathered
-    drift_scale = _drift_scale(problem, energy)
+    sums = drift_sums(problem, energy)
+    totals = None
+    if across:
+        totals = yield _totals(problem, sums, drift)
+        sums = totals[: len(drift) + 1]
+    drift_scale = _drift_scale(problem, sums)
     inverse = torch.ones_like(drift_scale)
     if problem.normalized:
-        inverse = _inverse_drift_scale(problem, drift_scale)
+        inverse = inverse_drift_scale(problem, drift_scale)
+    per_label, slope = _mean_square(problem, drift, energy, inverse, coordinate_scale)
+    statistics = Statistics(feature_scale, drift_scale)
+    if not many:
+        return Solution(per_label, slope, statistics)
+    if totals is None:
+        found = yield torch.stack([per_label.sum(), torch.full_like(per_label[0], len(per_label))])
+        squares, labels = found.unbind()
+    else:
+        squares, labels = _square_of_all(problem, totals, inverse), totals[-1, 0, 0]
+    loss = squares / labels if readings.label_reduction == "mean" else squares
+    return Solution(per_label, slope, statistics, loss, labels)
+
+
+def alone(problem: Problem) -> Solution:
+    """Solve a problem whose labels are all in this process."""
+    try:
+        next(solving(problem))
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a problem of one process waits for no other")
+
+
+def _per_entry(problem: Problem) -> float:
+    """What the square of an entry of Ṽ is multiplied by in ``per_label``."""
+    _, count, vectors, channels = problem.generated.shape
+    factor = 1.0 / count
+    if problem.readings.channel_reduction == "mean":
+        factor /= channels
+    if problem.readings.location_reduction == "mean":
+        factor /= vectors
+    if problem.readings.temperature_aggregation == "per_temperature_mse_mean":
+        factor /= len(problem.temperatures)
+    return factor
+
+
+def _mean_square(
+    problem: Problem,
+    drift: list[Tensor],
+    energy: Tensor,
+    inverse: Tensor,
+    coordinate_scale: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """``per_label`` [L] and its gradient [L, N, V, C], in the memory of the first drift."""
     inverse = inverse.expand_as(energy)
     summed, squares = _summed(problem, drift, inverse)
-    if readings.temperature_aggregation != "sum_drifts_then_mse":
+    if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
         squares = (energy * inverse.square()).sum(0)
-    per_entry = 1.0 / count
-    if readings.channel_reduction == "mean":
-        per_entry /= channels
-    if readings.location_reduction == "mean":
-        per_entry /= vectors
-    if readings.temperature_aggregation == "per_temperature_mse_mean":
-        per_entry /= len(problem.temperatures)
-    per_label = squares.sum(1) * per_entry
-    slope = (-2.0 * per_entry * _inverse(coordinate_scale)).expand(labels, vectors)
+    factor = _per_entry(problem)
+    slope = (-2.0 * factor * reciprocal(coordinate_scale)).expand(energy.shape[1:])
     summed.mul_(slope[:, :, None, None].to(problem.dtype))
-    return per_label, summed.transpose(1, 2), Statistics(feature_scale, drift_scale)
+    return squares.sum(1) * factor, summed.transpose(1, 2)
+
+
+def _totals(problem: Problem, sums: Tensor, drift: list[Tensor]) -> Tensor:
+    """What λ and the loss of all processes need [T+1+T(T−1)/2+1, 1, 1|V]; labels come last."""
+    labels = torch.full_like(sums[:1], problem.generated.shape[0])
+    crosses = [each.unsqueeze(0) for each in cross_sums(problem, drift)]
+    return torch.cat([sums, *crosses, labels])
+
+
+def _square_of_all(problem: Problem, totals: Tensor, inverse: Tensor) -> Tensor:
+    """Sum of ``per_label`` over the labels of all processes, from :func:`_totals`.
+
+    ‖Σ V_τ/λ_τ‖² is expanded into products of two drifts, which add up before λ is known.
+    """
+    count = len(problem.temperatures)
+    squares = (totals[:count] * inverse.square()).sum()
+    if problem.readings.temperature_aggregation == "sum_drifts_then_mse":
+        for index, (one, two) in enumerate(combinations(range(count), 2)):
+            squares = squares + 2 * (totals[count + 1 + index] * inverse[one] * inverse[two]).sum()
+    return squares * _per_entry(problem)
 
 
 @implements("EQ-6", "EQ-13", "S3-sg", "ALG1-5", "ALG1-6")
@@ -446,16 +323,18 @@ class DriftingLossFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
-        ctx: Any, generated: Tensor, problem: Problem
+        ctx: Any, generated: Tensor, problem: Problem, solution: Solution | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute everything; keep what the backward pass multiplies."""
-        with torch.autocast(generated.device.type, enabled=False):
-            per_label, slope, statistics = loss_and_slope(problem)
+        """Compute everything that is not there yet; keep what the backward pass multiplies."""
+        if solution is None:
+            with torch.autocast(generated.device.type, enabled=False):
+                solution = alone(problem)
+        statistics = solution.statistics
         outputs = tuple(
             value.to(loss_dtype(problem))
-            for value in (per_label, statistics.feature_scale, statistics.drift_scale)
+            for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)
         )
-        ctx.save_for_backward(slope)
+        ctx.save_for_backward(solution.slope)
         ctx.generated_dtype = generated.dtype
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs  # pyright: ignore[reportReturnType] -- three, as made above
@@ -464,11 +343,11 @@ class DriftingLossFunction(torch.autograd.Function):
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
         ctx: Any, *gradients: Tensor
-    ) -> tuple[Tensor, None]:
+    ) -> tuple[Tensor, None, None]:
         """−2Ṽ/(numel·S) for each label, times the gradient that arrives for it."""
         (slope,) = ctx.saved_tensors
         arriving = gradients[0].to(slope.dtype)[:, None, None, None]
-        return (slope * arriving).to(ctx.generated_dtype), None
+        return (slope * arriving).to(ctx.generated_dtype), None, None
 
 
 def loss_dtype(problem: Problem) -> torch.dtype:

@@ -75,11 +75,9 @@ def check_samples(name: str, value: object, generated: Tensor) -> Tensor:
 def check_weight(name: str, value: object, shape: tuple[int, int], device: torch.device) -> Tensor:
     """Demand kernel weights of ``shape``, one for each label and sample."""
     if not isinstance(value, Tensor):
+        either = f" or ({shape[0]},)" if name == "unconditional_weight" else ""
         raise TypeError(
-            f"{name} is {type(value).__name__}, expected a tensor of shape {shape}, or ({shape[0]},) "
-            "for one weight per label"
-            if name == "unconditional_weight"
-            else f"{name} is {type(value).__name__}, expected a tensor of shape {shape}"
+            f"{name} is {type(value).__name__}, expected a tensor of shape {shape}{either}"
         )
     if not value.is_floating_point():
         raise TypeError(f"{name} has dtype {value.dtype}, expected a floating dtype")

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, RELEASE, SEED, Readings, implements
+from drifting_torch._core import Problem
 from drifting_torch._validation import check_readings, check_temperatures, check_tensor
 from drifting_torch.features import FeatureVectorizationConfig
 from drifting_torch.loss import (
     PAPER_TEMPERATURES,
     DriftingLossOutput,
-    drifting_loss,
     problem_of,
-    solve,
+    solve_each,
 )
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
+RAW_TERM = "the vanilla term"
+"""What the vanilla term is called beside the features."""
 
 
 @dataclass(frozen=True, init=False)
@@ -36,6 +43,8 @@ class FeatureDriftingConfig:
         What it is multiplied by.
     readings
         How the text is read where it leaves a choice.
+    process_group
+        The processes over which the labels are spread, as in :func:`drifting_loss`; None for one.
 
     The keywords ``temperature_aggregation``, ``scale_temperature_by_sqrt_channels`` and
     ``share_location_normalization`` set the readings ``temperature_aggregation``,
@@ -47,6 +56,7 @@ class FeatureDriftingConfig:
     include_raw_drift_loss: bool
     raw_drift_loss_weight: float
     readings: Readings = field()
+    process_group: ProcessGroup | str | None
 
     def __init__(
         self,
@@ -59,6 +69,7 @@ class FeatureDriftingConfig:
         temperature_aggregation: str | None = None,
         scale_temperature_by_sqrt_channels: bool | None = None,
         share_location_normalization: bool | None = None,
+        process_group: ProcessGroup | str | None = None,
     ) -> None:
         readings = check_readings(readings)
         if temperature_aggregation is not None:
@@ -79,6 +90,7 @@ class FeatureDriftingConfig:
             "include_raw_drift_loss": include_raw_drift_loss,
             "raw_drift_loss_weight": float(raw_drift_loss_weight),
             "readings": readings,
+            "process_group": process_group,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -130,6 +142,10 @@ class FeatureDriftingLossOutput:
     raw_term: DriftingLossOutput | None
 
 
+DEFAULT = FeatureDriftingConfig()
+"""Made once, outside of anything that torch.compile traces."""
+
+
 @implements("EQ-14", "A6-sum-features", "A5-vanilla", "A5-sum")
 def feature_space_drifting_loss(
     generated: Mapping[str, Tensor],
@@ -141,6 +157,8 @@ def feature_space_drifting_loss(
     positive_samples: Tensor | None = None,
     unconditional_samples: Tensor | None = None,
     config: FeatureDriftingConfig | None = None,
+    validate: bool | None = None,
+    process_group: ProcessGroup | str | None = None,
 ) -> FeatureDriftingLossOutput:
     """Sum of the drifting losses of all features, and the vanilla drifting loss without φ.
 
@@ -156,6 +174,10 @@ def feature_space_drifting_loss(
         entries of a sample are the channels of one vector; required where the term is on.
     config
         ``FeatureDriftingConfig()``, the paper, if None.
+    validate, process_group
+        As in :func:`drifting_loss`; the group is ``config``'s if None. There are two reductions
+        in all, whatever the number of features. What lies between them, distances and drifts, is
+        kept of all features at once; without a group the features come one after the other.
 
     Returns
     -------
@@ -165,37 +187,49 @@ def feature_space_drifting_loss(
     Raises
     ------
     ValueError, TypeError
-        For anything that does not fit, naming the feature and the argument.
+        For anything that does not fit, naming the feature and the argument; with a process group
+        on all its processes.
+    RuntimeError
+        For a process group where torch.distributed is not initialised.
     """
-    config = config or FeatureDriftingConfig()
-    _check_keys(generated, positive, unconditional)
-    terms = {
-        key: _named(
-            key,
-            value,
-            positive[key],
-            None if unconditional is None else unconditional[key],
-            unconditional_weight,
-            config,
-        )
-        for key, value in generated.items()
-    }
+    config = config or DEFAULT
+
+    def problems() -> Iterator[tuple[str, Tensor, Problem]]:
+        _check_keys(generated, positive, unconditional)
+        for key, value in generated.items():
+            extra = None if unconditional is None else unconditional[key]
+            samples = (value, positive[key], extra)
+            yield feature_problem(key, samples, unconditional_weight, config, validate)
+        if config.include_raw_drift_loss:
+            _check_grouped(generated, generated_samples)
+            samples = (generated_samples, positive_samples, unconditional_samples)
+            yield vanilla_problem(samples, unconditional_weight, config, validate)
+
+    group = config.process_group if process_group is None else process_group
+    return total_of(solve_each(problems(), group, validate), config)
+
+
+def total_of(
+    terms: dict[str, DriftingLossOutput], config: FeatureDriftingConfig
+) -> FeatureDriftingLossOutput:
+    """Sum of all terms, the vanilla term weighted and apart."""
+    terms = dict(terms)
+    raw_term = terms.pop(RAW_TERM, None)
     feature_loss = torch.stack([term.loss for term in terms.values()]).sum()
-    raw_term = None
-    if config.include_raw_drift_loss:
-        raw_term = _vanilla(
-            generated,
-            generated_samples,
-            positive_samples,
-            unconditional_samples,
-            unconditional_weight,
-            config,
+    if raw_term is None:
+        return FeatureDriftingLossOutput(feature_loss, feature_loss, None, terms, None)
+    loss = feature_loss + config.raw_drift_loss_weight * raw_term.loss
+    return FeatureDriftingLossOutput(loss, feature_loss, raw_term.loss, terms, raw_term)
+
+
+def _check_grouped(features: Mapping[str, Tensor], samples: Tensor | None) -> None:
+    """Demand raw samples of as many labels and samples as the features have."""
+    first = next(iter(features.values()))
+    if samples is not None and samples.dim() > 2 and samples.shape[:2] != first.shape[:2]:
+        raise ValueError(
+            f"generated_samples has shape {tuple(samples.shape)}, expected "
+            f"{tuple(first.shape[:2])} labels and samples first, as the features have"
         )
-    loss, raw_loss = feature_loss, None
-    if raw_term is not None:
-        raw_loss = raw_term.loss
-        loss = feature_loss + config.raw_drift_loss_weight * raw_loss
-    return FeatureDriftingLossOutput(loss, feature_loss, raw_loss, terms, raw_term)
 
 
 def _check_keys(
@@ -213,36 +247,35 @@ def _check_keys(
             )
 
 
-def _named(
+def feature_problem(
     key: str,
-    generated: Tensor,
-    positive: Tensor,
-    unconditional: Tensor | None,
+    samples: tuple[Tensor, Tensor, Tensor | None],
     weight: Tensor | None,
     config: FeatureDriftingConfig,
-) -> DriftingLossOutput:
+    validate: bool | None,
+) -> tuple[str, Tensor, Problem]:
+    """Check generated, positive and unconditional samples of one feature; errors name it."""
     try:
-        return drifting_loss(
-            generated,
-            positive,
-            unconditional,
+        problem = problem_of(
+            *samples,
             weight,
             temperatures=config.temperatures,
             readings=config.readings,
+            validate=validate,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"feature {key!r}: {error}") from error
+    return key, samples[0], problem
 
 
-def _vanilla(
-    features: Mapping[str, Tensor],
-    generated: Tensor | None,
-    positive: Tensor | None,
-    unconditional: Tensor | None,
+def vanilla_problem(
+    samples: tuple[Tensor | None, Tensor | None, Tensor | None],
     weight: Tensor | None,
     config: FeatureDriftingConfig,
-) -> DriftingLossOutput:
-    """The loss on the samples themselves: one vector whose channels are all their entries."""
+    validate: bool | None,
+) -> tuple[str, Tensor, Problem]:
+    """Check the samples themselves, taken as features: one vector of all their entries."""
+    generated, positive, unconditional = samples
     if generated is None or positive is None:
         name = "generated_samples" if generated is None else "positive_samples"
         raise ValueError(
@@ -265,12 +298,6 @@ def _vanilla(
         )
         if value is not None
     ]
-    first = next(iter(features.values()))
-    if flat[0].shape[:2] != first.shape[:2]:
-        raise ValueError(
-            f"generated_samples has shape {tuple(generated.shape)}, expected "
-            f"{tuple(first.shape[:2])} labels and samples first, as the features have"
-        )
     raw = config.readings.vanilla_term == "raw"
     readings = config.readings
     if raw:
@@ -282,9 +309,10 @@ def _vanilla(
         weight,
         temperatures=config.temperatures,
         readings=readings,
+        validate=validate,
         normalized=not raw,
     )
-    return solve(flat[0], problem)
+    return RAW_TERM, flat[0], problem
 
 
 def _flattened(name: str, samples: Tensor) -> Tensor:

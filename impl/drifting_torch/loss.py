@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from drifting_spec import PAPER, Readings
-from drifting_torch._core import DriftingLossFunction, Problem
+from drifting_torch._compiled import compiled_loss
+from drifting_torch._core import DriftingLossFunction, Problem, Solution
 from drifting_torch._validation import (
     check_finite,
     check_not_negative,
@@ -22,6 +25,9 @@ from drifting_torch._validation import (
 )
 from drifting_torch.field import compute_dtype
 
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
 PAPER_TEMPERATURES = (0.02, 0.05, 0.2)
 
 
@@ -32,9 +38,11 @@ class DriftingLossOutput:
     Attributes
     ----------
     loss
-        Scalar; differentiable in the generated samples and in nothing else.
+        Scalar; differentiable in the generated samples and in nothing else. With a process group
+        the loss of all processes' labels, the same on each; its gradient is scaled so that the
+        *average* over the processes is the gradient of one process that has all labels.
     per_label
-        [L]; differentiable as ``loss`` is.
+        [L], this process's labels; differentiable as ``loss`` is, without that scaling.
     feature_scale
         S [1|L, 1|V] (EQ-21), 1 where it is shared, before any floor. Units of the features.
     drift_scale
@@ -71,6 +79,7 @@ def drifting_loss(
     temperatures: Sequence[float] = PAPER_TEMPERATURES,
     readings: Readings = PAPER,
     validate: bool | None = None,
+    process_group: ProcessGroup | str | None = None,
 ) -> DriftingLossOutput:
     """Drifting loss of one feature: normalise by S, drift at each τ, normalise by λ, sum, MSE.
 
@@ -94,7 +103,16 @@ def drifting_loss(
     readings
         How the text is read where it leaves a choice.
     validate
-        Whether to look at values: None for always on the CPU and never elsewhere.
+        Whether to look at values: None for always on the CPU and never elsewhere. With a process
+        group also whether its processes first compare shapes, temperatures and readings, so that
+        all of them raise where one would: None for always on the CPU, elsewhere in the first call.
+    process_group
+        The processes over which the labels of the batch are spread, each label whole on one of
+        them, ``"world"`` for all. S and λ are then statistics of the global batch (nothing else
+        is shared: the softmaxes stay within a label). The processes may hold different numbers
+        of labels, of positives and of unconditional samples, or none of the latter. Every process
+        must call, and the gradients must be averaged, as DistributedDataParallel does. None for
+        one process.
 
     Returns
     -------
@@ -105,20 +123,41 @@ def drifting_loss(
     Raises
     ------
     ValueError, TypeError
-        For shapes, dtypes, devices or values that do not fit, naming the argument.
+        For shapes, dtypes, devices or values that do not fit, naming the argument; with a process
+        group on all its processes.
+    RuntimeError
+        For a process group where torch.distributed is not initialised.
     """
-    problem = problem_of(
-        generated,
-        positive,
-        unconditional,
-        unconditional_weight,
-        generated_weight=generated_weight,
-        positive_weight=positive_weight,
-        temperatures=temperatures,
-        readings=readings,
-        validate=validate,
-    )
-    return solve(generated, problem)
+
+    def problems() -> Iterator[tuple[str, Tensor, Problem]]:
+        problem = problem_of(
+            generated,
+            positive,
+            unconditional,
+            unconditional_weight,
+            generated_weight=generated_weight,
+            positive_weight=positive_weight,
+            temperatures=temperatures,
+            readings=readings,
+            validate=validate,
+        )
+        yield "", generated, problem
+
+    return solve_each(problems(), process_group, validate)[""]
+
+
+def solve_each(
+    problems: Iterable[tuple[str, Tensor, Problem]],
+    process_group: ProcessGroup | str | None,
+    validate: bool | None,
+) -> dict[str, DriftingLossOutput]:
+    """Solve named problems: one after the other, or side by side with those of other processes."""
+    if process_group is None:
+        return {key: solve(generated, problem) for key, generated, problem in problems}
+    # Not before it is needed: this loads the compiler, to keep it out.
+    from drifting_torch._many import solve_together
+
+    return solve_together(problems, process_group, validate)  # pyright: ignore[reportCallIssue] -- the decorator hides it
 
 
 def problem_of(
@@ -171,15 +210,51 @@ def problem_of(
 
 def solve(generated: Tensor, problem: Problem) -> DriftingLossOutput:
     """The loss of a checked problem, differentiable in ``generated``."""
-    per_label, feature_scale, drift_scale = DriftingLossFunction.apply(generated, problem)
+    if torch.compiler.is_compiling():
+        outputs = compiled_loss(generated, problem)
+    else:
+        outputs = DriftingLossFunction.apply(generated, problem, None)
+    per_label, feature_scale, drift_scale = outputs
     mean = problem.readings.label_reduction == "mean"
-    return DriftingLossOutput(
-        loss=per_label.mean() if mean else per_label.sum(),
-        per_label=per_label,
-        feature_scale=feature_scale,
-        drift_scale=drift_scale,
-        channels=generated.shape[-1],
-    )
+    loss = per_label.mean() if mean else per_label.sum()
+    return DriftingLossOutput(loss, per_label, feature_scale, drift_scale, generated.shape[-1])
+
+
+def output_of(
+    generated: Tensor, problem: Problem, solution: Solution, processes: int
+) -> DriftingLossOutput:
+    """The loss of a problem that was solved together with other processes."""
+    assert solution.loss is not None
+    assert solution.labels is not None
+    parts = DriftingLossFunction.apply(generated, problem, solution)
+    per_label, feature_scale, drift_scale = parts
+    factor = torch.full_like(solution.labels, processes)
+    if problem.readings.label_reduction == "mean":
+        factor = factor / solution.labels
+    loss = _LossOfAll.apply(per_label, solution.loss.to(per_label.dtype), factor)
+    return DriftingLossOutput(loss, per_label, feature_scale, drift_scale, generated.shape[-1])
+
+
+class _LossOfAll(torch.autograd.Function):
+    """The loss of all processes, differentiable in the ``per_label`` [L] of this one."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
+        ctx: Any, per_label: Tensor, loss: Tensor, factor: Tensor
+    ) -> Tensor:
+        """Hand out the value that is known already."""
+        ctx.save_for_backward(factor)
+        ctx.labels = len(per_label)
+        return loss.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
+        ctx: Any, gradient: Tensor
+    ) -> tuple[Tensor, None, None]:
+        """The number of processes over the number of all labels: to be averaged over processes."""
+        (factor,) = ctx.saved_tensors
+        return (gradient * factor.to(gradient.dtype)).expand(ctx.labels), None, None
 
 
 def _target_weights(

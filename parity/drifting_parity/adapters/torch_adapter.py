@@ -108,21 +108,17 @@ class TorchAdapter(Adapter):
         self.name = name
         self._loss = loss
         parameters = inspect.signature(loss).parameters.values()
-        self._takes = frozenset(
-            INPUTS
-            if any(each.kind is each.VAR_KEYWORD for each in parameters)
-            else (each.name for each in parameters)
-        )
+        open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
+        named = {each.name: each for each in parameters if each.kind is not each.VAR_KEYWORD}
+        self._takes = frozenset(INPUTS if open_ended else named)
         unknown = [
-            each.name
-            for each in parameters
-            if each.name not in INPUTS
-            and each.default is each.empty
-            and each.kind is not each.VAR_KEYWORD
+            name
+            for name, each in named.items()
+            if name not in INPUTS and each.default is each.empty
         ]
         if unknown or "generated" not in self._takes:
             raise TypeError(
-                f"the loss of {name!r} has parameters {sorted(self._takes)}, expected some of "
+                f"the loss of {name!r} has the parameters {', '.join(named)}, expected some of "
                 f"{', '.join(INPUTS)}, generated among them"
             )
 

@@ -1,0 +1,147 @@
+"""What is shared over the batch (A.6): the sums that S and λ come from, and their floors.
+
+Everything is kept as a sum over labels as long as it can be, so that processes can add up.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from drifting_spec import Readings
+from drifting_torch._affinity import Targets, self_entries
+from drifting_torch._distances import exact_distances
+from drifting_torch._problem import Problem, group_slices
+
+RELEASE_DISTANCE = 1e-4
+"""The authors' release floors every squared distance at 1e-8."""
+
+
+def _scale_weights(problem: Problem) -> Tensor:
+    """Weights [L, M] of the columns in the mean distance; 0 for those that do not enter."""
+    if problem.weight is not None:
+        weight = problem.weight.to(problem.wide, copy=True)
+    else:
+        shape = (problem.generated.shape[0], problem.targets)
+        weight = torch.ones(shape, dtype=problem.wide, device=problem.generated.device)
+    first = problem.positive.shape[1]
+    if problem.readings.scale_samples == "positives":
+        weight[:, first:] = 0
+    elif problem.readings.scale_samples == "negatives":
+        weight[:, :first] = 0
+    return weight
+
+
+def distance_sums(problem: Problem, distances: Tensor, columns: Tensor) -> Tensor:
+    """Weighted distances and weights [2, 1|L, 1|V] summed over the scope."""
+    readings = problem.readings
+    labels, count, vectors, _ = problem.generated.shape
+    weight = _scale_weights(problem)
+    if readings.location_sharing == "all_pairs":
+        sums, pairs = _all_pairs(problem, weight)
+    else:
+        sums = (columns * weight.unsqueeze(1)).sum(-1)
+        pairs = (count * weight.sum(-1, keepdim=True)).expand(labels, vectors).clone()
+    if readings.scale_self_pairs == "without":
+        own = Targets(problem.positive.shape[1], masked=True)
+        own_weight = weight[:, own.positives : own.positives + count].unsqueeze(1)
+        own_distance = self_entries(distances, own).to(problem.wide)
+        sums = sums - (own_distance * own_weight).sum(-1)
+        pairs = pairs - own_weight.sum(-1)
+    return torch.stack([_shared(sums, readings), _shared(pairs, readings)])
+
+
+def feature_scale_from(problem: Problem, sums: Tensor) -> Tensor:
+    """S [1|L, 1|V] in the wide dtype; 1 where A.6 is left out."""
+    if not problem.normalized:
+        return torch.ones_like(sums[0])
+    return _over_zero(sums[0], sums[1]) / math.sqrt(problem.generated.shape[-1])
+
+
+def _shared(sums: Tensor, readings: Readings) -> Tensor:
+    """Sum [L, V] over what shares a statistic."""
+    if readings.statistics_scope == "batch":
+        sums = sums.sum(0, keepdim=True)
+    if readings.location_sharing != "none":
+        sums = sums.sum(1, keepdim=True)
+    return sums
+
+
+def _over_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Quotient with 0/0 := 0 (the paper has no floors, so that everything may coincide)."""
+    return torch.where(denominator == 0, 0.0, numerator / denominator)
+
+
+def _sets(problem: Problem, label: int) -> list[Tensor]:
+    """Positives, generated and unconditional samples of one label [V, ·, C]."""
+    sets = [problem.positive, problem.generated, problem.unconditional]
+    return [each[label].transpose(0, 1).to(problem.dtype) for each in sets if each is not None]
+
+
+def _all_pairs(problem: Problem, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Weighted sums [L, V] of the distances between every two locations, and of their weights."""
+    labels, count, vectors, _ = problem.generated.shape
+    sums = torch.zeros((labels, vectors), dtype=problem.wide, device=weight.device)
+    for label in range(labels):
+        everywhere = torch.cat(_sets(problem, label), dim=1)
+        everywhere = everywhere - everywhere.mean((0, 1))
+        first = problem.positive.shape[1]
+        for vector in range(vectors):
+            points = everywhere[vector : vector + 1, first : first + count]
+            found = exact_distances(points.expand(vectors, -1, -1).contiguous(), everywhere)
+            if problem.readings.floors == "release":
+                found.clamp_min_(RELEASE_DISTANCE)
+            sums[label, vector] = (found.sum(-2, dtype=problem.wide) * weight[label]).sum()
+    pairs = count * vectors * weight.sum(-1, keepdim=True).expand(labels, vectors)
+    return sums, pairs.clone()
+
+
+def used_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The divisors of the coordinates and of the distances, after the readings' floors.
+
+    The second is in units where the distances' mean is √C, as it is for φ̃ = φ/S (EQ-20).
+    """
+    if problem.readings.floors == "none":
+        return feature_scale, feature_scale
+    if problem.readings.floors == "seed":
+        floored = feature_scale.clamp_min(1e-8)
+        return floored, floored
+    root = math.sqrt(problem.generated.shape[-1])
+    return feature_scale.clamp_min(1e-3), (feature_scale * root).clamp_min(1e-3) / root
+
+
+def reciprocal(scale: Tensor) -> Tensor:
+    """Reciprocal with 1/0 := 0: what coincides entirely has no drift."""
+    return torch.where(scale == 0, 0.0, 1.0 / scale)
+
+
+def drift_sums(problem: Problem, energy: Tensor) -> Tensor:
+    """Squares of the drifts and the number of their entries [T+1, 1|L, 1|V] over the scope."""
+    _, count, _, channels = problem.generated.shape
+    entries = torch.full_like(energy[0], count * channels)
+    return torch.stack([_shared(each, problem.readings) for each in (*energy, entries)])
+
+
+def cross_sums(problem: Problem, drift: list[Tensor]) -> list[Tensor]:
+    """Products [1|L, 1|V] of every two temperatures' drifts, summed over the scope."""
+    pairs = list(combinations(range(len(drift)), 2))
+    labels, _, vectors, _ = problem.generated.shape
+    device = drift[0].device
+    products = torch.empty((len(pairs), labels, vectors), dtype=problem.wide, device=device)
+    for here in group_slices(problem):
+        parts = [each[here].to(problem.wide) for each in drift]
+        for index, (one, two) in enumerate(pairs):
+            products[index][here] = (parts[one] * parts[two]).sum((-2, -1))
+    return [_shared(each, problem.readings) for each in products]
+
+
+def inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
+    floors = problem.readings.floors
+    if floors == "release":
+        return drift_scale.square().clamp_min(1e-8).rsqrt()
+    if floors == "seed":
+        return 1.0 / drift_scale.clamp_min(1e-8)
+    return reciprocal(drift_scale)
