@@ -93,9 +93,11 @@ def _without_channels(problem: _core.Problem, sums: Tensor) -> Tensor:
 
 def _plain_gram(x: Tensor, y: Tensor, self_at: int | None = None) -> Tensor:
     """Distances by expanded squares, coincident pairs not repaired."""
-    del self_at
     squared = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
-    return (squared - 2 * x @ y.mT).clamp_min_(0).sqrt_()
+    found = (squared - 2 * x @ y.mT).clamp_min_(0).sqrt_()
+    if self_at is not None:
+        found[..., self_at : self_at + x.shape[-2]].diagonal(dim1=-2, dim2=-1).zero_()
+    return found
 
 
 _measure_distances = _core.measure_distances

@@ -20,7 +20,7 @@ BROKEN = {
     "d61": ("S3-sg", "deviates", ""),
     "gram": ("EQ-26", "deviates", ""),
 }
-ROOTS = {"d18": {"ALG2-1", "ALG2-2", "EQ-12"}, "d28": {"EQ-25"}}
+ROOTS = {"d28": {"EQ-25"}}
 UNTOUCHED = {
     "d12": {"ALG2-5", "ALG2-9", "EQ-21", "EQ-25", "EQ-26"},
     "d15": {"EQ-21", "A6-S", "A5-count", "EQ-A7alpha"},
