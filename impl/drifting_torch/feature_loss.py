@@ -183,7 +183,7 @@ def feature_space_drifting_loss(
     feature_loss = torch.stack([term.loss for term in terms.values()]).sum()
     raw_term = None
     if config.include_raw_drift_loss:
-        raw_term = _vanilla(
+        raw_term = vanilla_drifting_loss(
             generated_samples, positive_samples, unconditional_samples, unconditional_weight, config
         )
     loss, raw_loss = feature_loss, None
@@ -229,14 +229,18 @@ def _named(
         raise type(error)(f"feature {key!r}: {error}") from error
 
 
-def _vanilla(
+def vanilla_drifting_loss(
     generated: Tensor | None,
     positive: Tensor | None,
     unconditional: Tensor | None,
     weight: Tensor | None,
     config: FeatureDriftingConfig,
 ) -> DriftingLossOutput:
-    """The loss on the samples themselves: one vector whose channels are all their entries."""
+    """The loss on the samples themselves: one vector whose channels are all their entries.
+
+    Samples [L, N, ...], [L, P, ...], [L, U, ...] and the unconditional weight as in
+    :func:`feature_space_drifting_loss`, which adds this term times its weight. Raises as it does.
+    """
     if generated is None or positive is None:
         name = "generated_samples" if generated is None else "positive_samples"
         raise ValueError(
