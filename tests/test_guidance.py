@@ -141,5 +141,5 @@ def test_refusals(call, message: str) -> None:
 
 
 def test_u_must_be_floating() -> None:
-    with pytest.raises(TypeError, match="u has dtype torch.int64, expected a floating dtype"):
+    with pytest.raises(TypeError, match=r"u has dtype torch\.int64, expected a floating dtype"):
         AlphaDistribution(3.0).inverse_cdf(torch.tensor([0, 1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import pytest
 import torch
@@ -144,7 +145,7 @@ def test_parts_differ_by_one_at_most() -> None:
             assert max(lengths) - min(lengths) <= 1
             assert min(lengths) >= 1
             assert slices[0].start == 0
-            assert all(a.stop == b.start for a, b in zip(slices, slices[1:], strict=False))
+            assert all(a.stop == b.start for a, b in pairwise(slices))
 
 
 def test_any_loss_of_the_batch() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -50,13 +51,12 @@ class QueueMachine(RuleBasedStateMachine):
     def draw_positives(self, labels: list[int], count: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         kept = [self.held[label][-self.sizes["class_capacity"] :] for label in labels]
-        try:
-            drawn = self.queue.sample_positive(torch.tensor(labels), count, generator=generator)
-        except ValueError as error:
-            short = [i for i, items in zip(labels, kept, strict=True) if len(items) < count]
-            assert short, error
-            assert f"class {short[0]} " in str(error)
+        short = [i for i, items in zip(labels, kept, strict=True) if len(items) < count]
+        if short:
+            with pytest.raises(ValueError, match=f"class {short[0]} "):
+                self.queue.sample_positive(torch.tensor(labels), count, generator=generator)
             return
+        drawn = self.queue.sample_positive(torch.tensor(labels), count, generator=generator)
         assert drawn.shape == (len(labels), count, 1)
         for found, items in zip(drawn[:, :, 0].int().tolist(), kept, strict=True):
             assert len(set(found)) == count
@@ -66,11 +66,11 @@ class QueueMachine(RuleBasedStateMachine):
     def draw_unconditional(self, labels: int, count: int, seed: int) -> None:
         generator = torch.Generator().manual_seed(seed)
         kept = self.shared[-self.sizes["global_capacity"] :]
-        try:
-            drawn = self.queue.sample_unconditional(labels, count, generator=generator)
-        except ValueError:
-            assert len(kept) < count
+        if len(kept) < count:
+            with pytest.raises(ValueError, match="the global queue has"):
+                self.queue.sample_unconditional(labels, count, generator=generator)
             return
+        drawn = self.queue.sample_unconditional(labels, count, generator=generator)
         for found in drawn[:, :, 0].int().tolist():
             assert len(set(found)) == count
             assert set(found) <= set(kept)

@@ -37,7 +37,9 @@ def composed(given: Toy, weight: float = 1.0) -> tuple[Any, dict[str, Tensor]]:
     def features(images: Tensor) -> dict[str, Tensor]:
         maps = extract_feature_maps(given.encoder, images)
         vectors = vectorize_feature_maps(maps, config.vectorization, images)
-        return group_by_label(vectors, torch.arange(labels).repeat_interleave(len(images) // labels))
+        return group_by_label(
+            vectors, torch.arange(labels).repeat_interleave(len(images) // labels)
+        )
 
     found = feature_space_drifting_loss(
         features(samples),
@@ -262,7 +264,7 @@ def test_a_gradient_that_is_not_finite_updates_nothing() -> None:
     for each in given.generator.parameters():
         each.register_hook(lambda gradient: gradient * math.inf)
     before = [each.detach().clone() for each in given.generator.parameters()]
-    with pytest.raises(FloatingPointError, match="norm is (inf|nan), expected a finite one"):
+    with pytest.raises(FloatingPointError, match=r"norm is (inf|nan), expected a finite one"):
         given.step(rate=1.0)
     assert all(map(torch.equal, before, given.generator.parameters()))
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
-from drifting_spec.table8 import COLUMNS, load_table8
 
 
 @overload
@@ -110,6 +109,9 @@ class AlphaDistribution:
     @classmethod
     def of_table8(cls, column: str) -> AlphaDistribution:
         """The law of a configuration of Table 8, by the column's name (``"ablation"``, …)."""
+        # Here, so that importing the package reads none of the spec's data.
+        from drifting_spec.table8 import COLUMNS, load_table8
+
         if column not in COLUMNS:
             raise ValueError(f"column is {column!r}, expected one of {', '.join(COLUMNS)}")
         held = load_table8()[column]

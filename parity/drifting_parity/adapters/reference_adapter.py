@@ -159,6 +159,10 @@ class ReferenceAdapter(Adapter):
         """The kernel weight w of A.7."""
         return float(np.asarray(reference.cfg_alpha_to_weight(alpha, n_generated, n_unconditional)))
 
+    def guidance_alpha(self, u: Array, exponent: float, atom: float) -> Array:
+        """α by the inverse of A.7's laws."""
+        return alpha_laws.alpha_icdf(u, exponent, atom)
+
     def encoder_maps(
         self, case: EncoderCase, readings: Readings, setting: Setting
     ) -> Mapping[str, Array]:
@@ -231,7 +235,3 @@ def _parameters(case: EncoderCase, readings: Readings, setting: Setting) -> dict
         name: rounded(array, setting.dtype)
         for name, array in case.parameters_under(readings).items()
     }
-
-    def guidance_alpha(self, u: Array, exponent: float, atom: float) -> Array:
-        """α by the inverse of A.7's laws."""
-        return alpha_laws.alpha_icdf(u, exponent, atom)

@@ -85,7 +85,7 @@ def training_step(case: StepCase, readings: Readings, setting: Setting) -> StepO
     if setting.dtype not in {"float64", "float32"}:
         raise NotObservable("parameters are held in single precision at least")
     generator = LinearGenerator(case, setting)
-    before = {name: to_array(each) for name, each in generator.named_parameters()}
+    before = {name: to_array(each).copy() for name, each in generator.named_parameters()}
     matrix = to_tensor(case.encoder, setting)
     vectorization = drifting_torch.FeatureVectorizationConfig(
         include_global_stats=False,
