@@ -383,4 +383,6 @@ def test_these_checks_never_ask_the_adapter() -> None:
     context = Context(ReferenceAdapter(), PRESETS["paper"], EXACT, load())
     blind = replace(context, adapter=None, oracle=None)  # pyright: ignore[reportArgumentType]
     for check in CHECKS.values():
+        if check.clauses == ("A7-alpha-dist",):
+            continue  # of the laws of α the adapter's own are asked for
         assert list(check.run(blind))

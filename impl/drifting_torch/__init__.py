@@ -7,6 +7,8 @@ with the vanilla term, ``drifting_field`` Algorithm 2 alone. The defaults follow
 
 from __future__ import annotations
 
+from drifting_torch.encoder import MAEResNetEncoder, load_release_parameters
+from drifting_torch.extraction import extract_features
 from drifting_torch.feature_loss import (
     FeatureDriftingConfig,
     FeatureDriftingLossOutput,
@@ -19,21 +21,64 @@ from drifting_torch.features import (
     vectorize_feature_maps,
 )
 from drifting_torch.field import drifting_field
-from drifting_torch.guidance import cfg_alpha_to_weight
+from drifting_torch.guidance import (
+    AlphaDistribution,
+    cfg_alpha_to_weight,
+    gamma_to_alpha,
+    sample_alpha,
+    weight_to_gamma,
+)
+from drifting_torch.inventory import slot_inventory
 from drifting_torch.loss import DriftingLossOutput, drifting_loss
+from drifting_torch.mae import (
+    MAEDecoder,
+    MaskedAutoencoder,
+    classification_weight,
+    reconstruction_loss,
+    sample_mask,
+)
+from drifting_torch.micro_batches import MicroBatches
+from drifting_torch.optimization import LinearWarmup, MovingAverage, clip_gradient_norm
+from drifting_torch.patches import patchify, unpatchify
+from drifting_torch.queue import SampleQueue
+from drifting_torch.step import grouped_drift_training_step
+from drifting_torch.step_config import GroupedDriftStepConfig, GroupedDriftStepOutput
 from drifting_torch.streaming import stream_drifting_loss
 
 __all__ = [
+    "AlphaDistribution",
     "DriftingLossOutput",
     "FeatureDriftingConfig",
     "FeatureDriftingLossOutput",
     "FeatureVectorizationConfig",
+    "GroupedDriftStepConfig",
+    "GroupedDriftStepOutput",
+    "LinearWarmup",
+    "MAEDecoder",
+    "MAEResNetEncoder",
+    "MaskedAutoencoder",
+    "MicroBatches",
+    "MovingAverage",
+    "SampleQueue",
     "cfg_alpha_to_weight",
+    "classification_weight",
+    "clip_gradient_norm",
     "drifting_field",
     "drifting_loss",
     "extract_feature_maps",
+    "extract_features",
     "feature_space_drifting_loss",
+    "gamma_to_alpha",
     "group_by_label",
+    "grouped_drift_training_step",
+    "load_release_parameters",
+    "patchify",
+    "reconstruction_loss",
+    "sample_alpha",
+    "sample_mask",
+    "slot_inventory",
     "stream_drifting_loss",
+    "unpatchify",
     "vectorize_feature_maps",
+    "weight_to_gamma",
 ]

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from drifting_spec import Readings
 
@@ -56,6 +56,25 @@ def check_like(name: str, value: Tensor, other_name: str, other: Tensor) -> None
         )
     if value.device != other.device:
         raise ValueError(f"{name} is on {value.device}, expected {other.device} as {other_name} is")
+
+
+def check_no_batch_statistics(name: str, module: object) -> None:
+    """Refuse a module whose BatchNorm takes its statistics from the batch it is given.
+
+    Features of one sample would depend on the others, and on how a batch is split.
+    """
+    if not isinstance(module, nn.Module):
+        return
+    for path, each in module.named_modules():
+        if isinstance(each, nn.modules.batchnorm._BatchNorm) and (  # pyright: ignore[reportPrivateUsage]
+            each.training or each.running_mean is None
+        ):
+            state = "in training mode" if each.training else "without running statistics"
+            place = repr(path) if path else "itself"
+            raise ValueError(
+                f"{name} has the {type(each).__name__} {place} {state}, expected none: a "
+                f"sample's features must not depend on its batch ({name}.eval() freezes them)"
+            )
 
 
 def check_samples(name: str, value: object, generated: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from drifting_torch.loss import (
     PAPER_TEMPERATURES,
     DriftingLossOutput,
     problem_of,
+    solve,
     solve_each,
 )
 
@@ -313,6 +314,21 @@ def vanilla_problem(
         normalized=not raw,
     )
     return RAW_TERM, flat[0], problem
+
+
+def vanilla_drifting_loss(
+    generated: Tensor | None,
+    positive: Tensor | None,
+    unconditional: Tensor | None,
+    weight: Tensor | None,
+    config: FeatureDriftingConfig,
+) -> DriftingLossOutput:
+    """The loss on the samples themselves [L, N, ...], [L, P, ...], [L, U, ...], without φ.
+
+    :func:`feature_space_drifting_loss` adds this term times its weight. Raises as it does.
+    """
+    _, flat, problem = vanilla_problem((generated, positive, unconditional), weight, config, None)
+    return solve(flat, problem)
 
 
 def _flattened(name: str, samples: Tensor) -> Tensor:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from drifting_spec import PAPER, Readings, implements
-from drifting_torch._validation import check_readings, check_tensor
+from drifting_torch._validation import check_no_batch_statistics, check_readings, check_tensor
+from drifting_torch.patches import patchify
 
 INPUT_X2 = "input.x2"
 
@@ -56,8 +56,10 @@ def extract_feature_maps(
     """Run ``encoder`` on images [B, C0, H0, W0] and name its maps [B, C, H, W].
 
     A mapping keeps its names, a sequence is called ``map0``, ``map1`` …, a single tensor ``map0``.
-    Gradients pass. Raises ``ValueError`` or ``TypeError`` for outputs that are no such maps.
+    Gradients pass. Raises ``ValueError`` or ``TypeError`` for outputs that are no such maps, and
+    ``ValueError`` for an encoder whose BatchNorm would mix the samples of a batch (A3-norm).
     """
+    check_no_batch_statistics("encoder", encoder)
     check_tensor("images", images, "B C0 H0 W0")
     found = encoder(images)
     if isinstance(found, Tensor):
@@ -192,24 +194,12 @@ def _patches(each: Tensor, side: int) -> Tensor:
 def _input_x2(inputs: Tensor, config: FeatureVectorizationConfig) -> Tensor:
     """Mean of x² per channel [B, 1, C0]."""
     if config.readings.x2_input == "patchified" and config.input_patch_size > 1:
-        inputs = _patchified(inputs, config.input_patch_size)
+        inputs = patchify(inputs, config.input_patch_size)
     wide = inputs if inputs.dtype == torch.float64 else inputs.float()
     mean = wide.square().mean((2, 3))
     if config.readings.x2_statistic == "rms":
         mean = (mean + 1e-6).sqrt()
     return mean.unsqueeze(1).to(inputs.dtype)
-
-
-def _patchified(inputs: Tensor, side: int) -> Tensor:
-    """Space to depth: channel order (row in patch, column in patch, channel)."""
-    batch, channels, height, width = inputs.shape
-    if height % side or width % side:
-        raise ValueError(
-            f"inputs have {height}×{width} pixels, expected multiples of input_patch_size {side}"
-        )
-    folded = functional.pixel_unshuffle(inputs, side)
-    folded = folded.reshape(batch, channels, side * side, height // side, width // side)
-    return folded.transpose(1, 2).flatten(1, 2)
 
 
 def group_by_label(features: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:

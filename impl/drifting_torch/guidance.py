@@ -1,10 +1,13 @@
-"""Classifier-free guidance in training: the kernel weight of the unconditional samples (A.7)."""
+"""Classifier-free guidance in training (A.7): α → w → γ, and the laws that α is drawn from."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import overload
 
+import torch
 from torch import Tensor
 
 from drifting_spec import implements
@@ -50,3 +53,109 @@ def cfg_alpha_to_weight(
     elif not (math.isfinite(alpha) and alpha >= 1):
         raise ValueError(f"alpha is {alpha}, expected a finite value of at least 1")
     return (alpha - 1) * ((n_generated - 1) / n_unconditional)
+
+
+@implements("EQ-A7gamma")
+def weight_to_gamma(weight: float, n_generated: int, n_unconditional: int) -> float:
+    """Mixing rate γ = N_unc w/((N − 1) + N_unc w) that a kernel weight w ≥ 0 amounts to.
+
+    α = 1/(1 − γ) (:func:`gamma_to_alpha`) gives back the guidance scale. ``ValueError`` for a
+    negative or infinite w, or too few samples.
+    """
+    if n_generated < 2:
+        raise ValueError(f"n_generated is {n_generated}, expected at least 2")
+    if n_unconditional < 1:
+        raise ValueError(f"n_unconditional is {n_unconditional}, expected at least 1")
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"weight is {weight}, expected a finite value of at least 0")
+    return n_unconditional * weight / ((n_generated - 1) + n_unconditional * weight)
+
+
+@implements("EQ-A7alpha")
+def gamma_to_alpha(gamma: float) -> float:
+    """Guidance scale α = 1/(1 − γ) of a mixing rate γ; ``ValueError`` unless 0 ≤ γ < 1."""
+    if not 0 <= gamma < 1:
+        raise ValueError(f"gamma is {gamma}, expected 0 <= gamma < 1")
+    return 1 / (1 - gamma)
+
+
+@dataclass(frozen=True)
+class AlphaDistribution:
+    """Law of the guidance scale α (A7-alpha-dist): density ∝ α^{−exponent} on [low, high].
+
+    Attributes
+    ----------
+    exponent
+        n; 1 is the log-uniform law.
+    atom
+        Probability of α = ``low`` exactly; the density is drawn from otherwise.
+    low, high
+        The range, 1 ≤ low < high.
+    """
+
+    exponent: float
+    atom: float = 0.0
+    low: float = 1.0
+    high: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.exponent):
+            raise ValueError(f"exponent is {self.exponent}, expected a finite number")
+        if not 0 <= self.atom <= 1:
+            raise ValueError(f"atom is {self.atom}, expected a probability in [0, 1]")
+        if not 1 <= self.low < self.high < math.inf:
+            raise ValueError(f"[low, high] is [{self.low}, {self.high}], expected 1 <= low < high")
+
+    @classmethod
+    def of_table8(cls, column: str) -> AlphaDistribution:
+        """The law of a configuration of Table 8, by the column's name (``"ablation"``, …)."""
+        # Here, so that importing the package reads none of the spec's data.
+        from drifting_spec.table8 import COLUMNS, load_table8
+
+        if column not in COLUMNS:
+            raise ValueError(f"column is {column!r}, expected one of {', '.join(COLUMNS)}")
+        held = load_table8()[column]
+        return cls(*held.alpha_law, *held.alpha_range)
+
+    @implements("A7-alpha-dist")
+    def inverse_cdf(self, u: Tensor) -> Tensor:
+        """α(u) for uniform u in [0, 1], any shape and floating dtype: ``low`` for u < atom.
+
+        With v = (u − atom)/(1 − atom), α = (low^{1−n} + v (high^{1−n} − low^{1−n}))^{1/(1−n)},
+        or low (high/low)^v for n = 1. ``ValueError`` for u outside [0, 1] on the CPU.
+        """
+        if not u.is_floating_point():
+            raise TypeError(f"u has dtype {u.dtype}, expected a floating dtype")
+        if u.device.type == "cpu" and not bool(((u >= 0) & (u <= 1)).all()):
+            raise ValueError(f"u holds {u.flatten().tolist()}, expected values in [0, 1]")
+        if self.atom == 1:
+            return torch.full_like(u, self.low)
+        v = (u - self.atom).clamp(min=0.0) / (1 - self.atom)
+        if self.exponent == 1:
+            alpha = self.low * (self.high / self.low) ** v
+        else:
+            power = 1 - self.exponent
+            start, stop = self.low**power, self.high**power
+            alpha = (start + v * (stop - start)) ** (1 / power)
+        # Rounding must not leave the range: α below 1 would be a negative weight.
+        return alpha.clamp(self.low, self.high)
+
+
+@implements("A7-alpha-dist", "A9-2")
+def sample_alpha(
+    shape: int | Sequence[int],
+    distribution: AlphaDistribution,
+    *,
+    generator: torch.Generator,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw guidance scales independently, one for each label: [L] for ``shape`` L.
+
+    The uniforms are drawn on the generator's device, so that a CPU generator gives the same α on
+    every device; ``device`` is the generator's if None.
+    """
+    wide = torch.float32 if generator.device.type == "mps" else torch.float64
+    size = (shape,) if isinstance(shape, int) else tuple(shape)
+    u = torch.rand(size, generator=generator, device=generator.device, dtype=wide)
+    return distribution.inverse_cdf(u).to(dtype).to(device or generator.device)

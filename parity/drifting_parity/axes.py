@@ -19,6 +19,7 @@ import numpy as np
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import (
     Array,
+    EncoderCase,
     FeatureCase,
     FeatureObservation,
     FieldCase,
@@ -29,7 +30,8 @@ from drifting_parity.cases import (
 )
 from drifting_parity.checks.core import Context
 from drifting_parity.report import NO_READING, AxisReport
-from drifting_spec import AXES, MOOT, PRESETS, Readings, ReadingsError, Traits
+from drifting_reference import encoder_shapes
+from drifting_spec import AXES, MOOT, PRESETS, RELEASE, Readings, ReadingsError, Traits
 
 Answer = Mapping[str, Array]
 """What one probe shows, by quantity; a refusal is an empty mapping."""
@@ -196,8 +198,6 @@ def _separation(battery: _Battery, taken: Readings, other: Readings) -> tuple[fl
 
 
 def _unseen(axis: str, battery: _Battery) -> str:
-    if axis == "taps":
-        return "shows only through an encoder"
     reasons = sorted(set(battery.refusals))
     return "; ".join(reasons) if reasons else "moot, or the readings differ by less than rounding"
 
@@ -233,6 +233,19 @@ def _feature_probe(name: str, case: FeatureCase) -> Probe:
 
 def _vector_probe(name: str, case: VectorizeCase) -> Probe:
     return Probe(name, case.traits(), lambda context: context.vectorize(case))
+
+
+def _encoder_probe(name: str, case: EncoderCase) -> Probe:
+    return Probe(name, case.traits(), lambda context: context.encoder_maps(case))
+
+
+def _encoder() -> EncoderCase:
+    """Stages of one, two and three blocks: every reading of the taps has a set of its own."""
+    source = np.random.default_rng(5)
+    shapes = encoder_shapes(4, 3, (1, 2, 3), RELEASE)
+    parameters = {name: 0.5 * source.normal(size=shape) for name, shape in shapes.items()}
+    images = source.normal(size=(1, 3, 16, 16))
+    return EncoderCase(Manifest("axes-encoder"), images, parameters, 4, (1, 2, 3))
 
 
 def _samples(seed: int, *sizes: int, weights: bool = True) -> LossCase:
@@ -273,7 +286,7 @@ def _battery() -> tuple[Probe, ...]:
         0.7,
         negative_weight=np.array([1.0, 1.0, 1.0, 1.0, 2.5, 0.4]),
     )
-    raw = _samples(4, 1, 4, 3, 0, 1, 5, weights=False)
+    raw = _samples(4, 1, 5, 4, 0, 1, 5, weights=False)
     features = FeatureCase(
         Manifest("axes-vanilla"),
         {"map0.loc": guided.generated[:1]},
@@ -295,6 +308,7 @@ def _battery() -> tuple[Probe, ...]:
         _field_probe("points with weighted negatives", weighted),
         _feature_probe("the vanilla term", features),
         _vector_probe("8×8 maps, one nearly constant", VectorizeCase(Manifest("axes-map"), maps)),
+        _encoder_probe("an encoder", _encoder()),
         _vector_probe("a 7×7 map", VectorizeCase(Manifest("axes-odd"), odd)),
         _vector_probe(
             "the encoder's input",

@@ -6,6 +6,7 @@ one S and one λ, C channels, M negatives.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -171,6 +172,84 @@ class VectorizeCase:
         )
 
 
+CLOSING_NORM = re.compile(r"encoder/layer\d+_norm/")
+
+
+@dataclass(frozen=True)
+class EncoderCase:
+    """Inputs of the encoder of A.3: images [B, C0, H0, W0], its parameters, its size.
+
+    ``parameters`` go by the release's names, kernels laid out [row, column, in, out]; the
+    decoder's, where a case has them, by those of ``drifting_reference.decoder_shapes``. ``mask``
+    [B, H, W] on the encoder's grid is 1 where the input is hidden.
+    """
+
+    manifest: Manifest
+    images: Array
+    parameters: Mapping[str, Array]
+    width: int
+    blocks: tuple[int, ...]
+    patch_size: int = 1
+    mask: Array | None = None
+
+    def traits(self) -> Traits:
+        """What decides which axes can show on this case."""
+        return Traits(level="features", encoder=True)
+
+    def parameters_under(self, readings: Readings) -> dict[str, Array]:
+        """Without the norms that close each stage, unless the readings have them."""
+        closed = readings.taps == "release"
+        return {
+            name: array
+            for name, array in self.parameters.items()
+            if closed or not CLOSING_NORM.match(name)
+        }
+
+    def changed(self, **arrays: object) -> EncoderCase:
+        """Copy with some of the inputs replaced."""
+        return replace(self, **arrays)  # pyright: ignore[reportArgumentType] -- field names
+
+
+@dataclass(frozen=True)
+class EncodedLossCase:
+    """The loss of images through an encoder: ``encoder`` holds it and the generated images.
+
+    ``encoder.images`` [L·N, C0, H0, W0] are label-major; ``positive`` [L, P, C0, H0, W0],
+    ``unconditional`` [L, U, C0, H0, W0], ``unconditional_weight`` [L]. The vanilla term is on.
+    """
+
+    encoder: EncoderCase
+    positive: Array
+    unconditional: Array
+    unconditional_weight: Array
+    temperatures: tuple[float, ...] = PAPER_TEMPERATURES
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """One training step of a linear generator, x = W ε + E_c + α·a, updated by plain descent.
+
+    ``noise`` [L, N, D]; ``labels`` [L]; ``alpha`` [L]; real samples [L, P, C, H, W] and
+    [L, U, C, H, W] or None, D = C·H·W; ``weights`` W [D, D], ``classes`` E [classes, D],
+    ``guidance`` a [D]. The features are the locations of one map, ``encoder`` [K, C] applied at
+    each; the vanilla term is on. ``clip`` limits the gradient's norm, ``rate`` is the step's.
+    """
+
+    manifest: Manifest
+    noise: Array
+    labels: NDArray[np.int64]
+    alpha: Array
+    positive: Array
+    unconditional: Array | None
+    weights: Array
+    classes: Array
+    guidance: Array
+    encoder: Array
+    clip: float
+    rate: float = 1.0
+    parts: int = 1
+
+
 DType = Literal["float64", "float32", "bfloat16", "float16"]
 
 
@@ -221,6 +300,23 @@ class FeatureObservation:
     terms: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
+@dataclass(frozen=True)
+class StepObservation:
+    """What an implementation shows of a training step.
+
+    ``updates`` are (before − after)/rate of ``weights``, ``classes`` and ``guidance``;
+    ``gradient_norm`` that before clipping. ``seen`` is what reached the generator: ``noise``
+    [B, D], ``labels`` [B] and ``alpha`` [B], label-major, whatever the parts.
+    """
+
+    loss: float
+    feature_loss: float
+    raw_loss: float
+    gradient_norm: float
+    updates: Mapping[str, Array]
+    seen: Mapping[str, Array]
+
+
 def rounded(array: Array, dtype: DType) -> Array:
     """Round to what ``dtype`` can hold, back in float64: the inputs the implementation sees."""
     if dtype == "float64":
@@ -239,6 +335,8 @@ __all__ = [
     "Array",
     "Conditioning",
     "DType",
+    "EncodedLossCase",
+    "EncoderCase",
     "FeatureCase",
     "FeatureObservation",
     "FieldCase",
@@ -247,6 +345,8 @@ __all__ = [
     "Manifest",
     "Readings",
     "Setting",
+    "StepCase",
+    "StepObservation",
     "VectorizeCase",
     "rounded",
 ]

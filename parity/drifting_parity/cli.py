@@ -26,6 +26,8 @@ FORMATS: Final = ("terminal", "json", "markdown")
 DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
 KINDS: Final = ("clauses", "readings", "deltas", "effects", "deviations", "checks", "cases")
 
+COLUMNS: Final = ("ablation", "latent-B/2", "latent-L/2", "pixel-B/16", "pixel-L/16")
+
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
@@ -86,6 +88,18 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     listing.add_argument("kind", choices=KINDS, help="what to list")
+    slots = commands.add_parser(
+        "slots",
+        help="count the feature vectors of a configuration",
+        description="Key, vectors and channels of every feature that a loss is computed for.",
+        allow_abbrev=False,
+    )
+    slots.add_argument(
+        "--preset", choices=COLUMNS, required=True, help="a column of Table 8: its encoder's size"
+    )
+    slots.add_argument(
+        "--readings", metavar="SET", default="paper", help="a preset and changes (default: paper)"
+    )
     return top
 
 
@@ -182,6 +196,10 @@ def _run(options: argparse.Namespace) -> int:
         from drifting_parity.explain import explain
 
         text = explain(options.id)
+    elif options.command == "slots":
+        from drifting_parity.cli_slots import slots
+
+        text = slots(options.preset, options.readings)
     else:
         from drifting_parity.cli_list import listing
 

@@ -2,10 +2,10 @@
 
 Float64, slow on purpose, in the paper's order: :mod:`~drifting_reference.particles` (Sec. 3.1),
 ``training`` (3.2, Algorithm 1), ``kernels``, ``field`` and ``algorithm2`` (3.3), ``guidance``
-(3.5, A.7), ``equilibrium`` (A.1), ``mae`` (A.3), ``features`` (A.5), ``normalization``, ``loss``
-and ``feature_loss`` (A.6), ``alpha_laws`` (A.7), ``ablations`` (Table 1), ``arithmetic`` (Table 8),
-``identifiability`` (C.1), ``mmd`` (C.2). Written to be read beside the paper; knows
-``drifting_spec`` and nothing else of this project.
+(3.5, A.7), ``equilibrium`` (A.1), ``encoder`` and ``mae`` (A.3), ``features`` (A.5),
+``normalization``, ``loss`` and ``feature_loss`` (A.6), ``alpha_laws`` (A.7), ``ablations``
+(Table 1), ``arithmetic`` (Table 8), ``identifiability`` (C.1), ``mmd`` (C.2). Written to be read
+beside the paper; knows ``drifting_spec`` and nothing else of this project.
 """
 
 from __future__ import annotations
@@ -39,6 +39,14 @@ from drifting_reference.arithmetic import (
     global_queue_refresh,
     iterations_per_epoch,
     token_count,
+)
+from drifting_reference.encoder import (
+    decoder_shapes,
+    encoder_maps,
+    encoder_shapes,
+    patchify,
+    reconstruct,
+    unpatchify,
 )
 from drifting_reference.equilibrium import (
     mean_field_at_equilibrium,
@@ -162,12 +170,15 @@ __all__ = [
     "compute_V",
     "compute_V_from_distances",
     "conditioning",
+    "decoder_shapes",
     "distances",
     "drawn_per_pushed",
     "drift",
     "drift_of_loss",
     "drifting_loss",
     "ema_update",
+    "encoder_maps",
+    "encoder_shapes",
     "epochs",
     "eq7_field",
     "eq10_field",
@@ -215,11 +226,13 @@ __all__ = [
     "pair_field",
     "paired_kernel_field",
     "parameter_gradient",
+    "patchify",
     "population_field",
     "pushforward",
     "quadrature_1d",
     "quadrature_2d",
     "radial_mmd_field",
+    "reconstruct",
     "reconstruction_loss_over_batch",
     "reconstruction_loss_per_element",
     "reconstruction_loss_per_location",
@@ -230,6 +243,7 @@ __all__ = [
     "training_loss",
     "training_loss_gradient",
     "training_step",
+    "unpatchify",
     "vanilla_drifting_loss",
     "vector_count",
     "vectorize_feature_maps",

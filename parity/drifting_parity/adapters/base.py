@@ -7,17 +7,22 @@ it leaves out is reported as *not observable*, never as passed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from drifting_parity.cases import (
     Array,
     DType,
+    EncodedLossCase,
+    EncoderCase,
     FeatureCase,
     FeatureObservation,
     FieldCase,
     LossCase,
     LossObservation,
     Setting,
+    StepCase,
+    StepObservation,
     VectorizeCase,
 )
 from drifting_spec import Readings
@@ -25,6 +30,30 @@ from drifting_spec import Readings
 
 class NotObservable(Exception):  # noqa: N818 -- no error: an answer that an adapter may give
     """The implementation does not show this, or cannot take this case; the message says why."""
+
+
+class QueueSubject(Protocol):
+    """A sample queue under test: samples are numbers, NumPy in and out."""
+
+    def push(self, samples: Array, labels: Sequence[int]) -> None:
+        """Push samples [B, ...] with their classes."""
+        ...
+
+    def positive(self, labels: Sequence[int], count: int, seed: int) -> Array:
+        """Draw [L, count, ...] of the labels' classes; raises where a class has too few."""
+        ...
+
+    def unconditional(self, labels: int, count: int, seed: int) -> Array:
+        """Draw [labels, count, ...] of the global queue; raises where it has too few."""
+        ...
+
+    def content(self, label: int) -> Array:
+        """Samples held of a class, the oldest first; empty if there are none."""
+        ...
+
+    def global_content(self) -> Array:
+        """Samples of the global queue, likewise."""
+        ...
 
 
 class Adapter:
@@ -70,6 +99,89 @@ class Adapter:
     def guidance_weight(self, alpha: float, n_generated: int, n_unconditional: int) -> float:
         """The kernel weight w of the unconditional samples for a guidance scale α (A.7)."""
         raise NotObservable("the adapter offers no map from alpha to w")
+
+    def encoder_maps(
+        self, case: EncoderCase, readings: Readings, setting: Setting
+    ) -> Mapping[str, Array]:
+        """The tapped maps [B, C, H, W] of A.3's encoder by the names of A5-taps."""
+        raise NotObservable("the adapter offers no encoder")
+
+    def reconstruct(
+        self, case: EncoderCase, readings: Readings, setting: Setting
+    ) -> Mapping[str, Array]:
+        """What the autoencoder makes of the masked images: ``output`` [B, C0, H0, W0].
+
+        Beside it the steps of the decoder as far as they show: ``bridge``, ``up1`` …, ``grid``.
+        """
+        raise NotObservable("the adapter offers no autoencoder")
+
+    def reconstruction_loss(
+        self, images: Array, reconstruction: Array, mask: Array, setting: Setting
+    ) -> float:
+        """The loss on latents [B, C, H, W] hidden where ``mask`` [B, H, W] is 1 (A3-loss)."""
+        raise NotObservable("the adapter offers no reconstruction loss")
+
+    def masks(self, count: int, side: int, seed: int) -> Array:
+        """``count`` masks [count, side, side] as drawn in training, 1 where hidden (A3-mask)."""
+        raise NotObservable("the adapter offers no masks")
+
+    def classification_weight(self, step: int) -> float:
+        """λ at a step of the fine-tuning (A3-cls-lambda)."""
+        raise NotObservable("the adapter offers no classification weight")
+
+    def patchify(self, images: Array, side: int) -> Array:
+        """[B, C, H, W] → [B, side²·C, H/side, W/side] (A3-enc-in)."""
+        raise NotObservable("the adapter offers no patches")
+
+    def unpatchify(self, grid: Array, side: int) -> Array:
+        """Put patches back to images, the inverse of ``patchify`` (A3-dec-head)."""
+        raise NotObservable("the adapter offers no patches")
+
+    def parameter_counts(
+        self, width: int, in_channels: int, patch_size: int, readings: Readings
+    ) -> Mapping[str, int]:
+        """How many parameters ``encoder`` and ``decoder`` have, with [3, 4, 6, 3] blocks."""
+        raise NotObservable("the adapter counts no parameters")
+
+    def slot_inventory(
+        self, width: int, input_shape: tuple[int, int, int], patch_size: int, readings: Readings
+    ) -> Mapping[str, tuple[int, int]]:
+        """Key → (vectors, channels) for images of channels, rows, columns (A5-total)."""
+        raise NotObservable("the adapter offers no inventory")
+
+    def guidance_alpha(self, u: Array, exponent: float, atom: float) -> Array:
+        """α at uniform u, density ∝ α^{−exponent} on [1, 4], an atom at 1 (A7-alpha-dist)."""
+        raise NotObservable("the adapter offers no distribution of alpha")
+
+    def drawn_alpha(self, count: int, exponent: float, atom: float, seed: int) -> Array:
+        """``count`` draws of α as made in training (A9-2)."""
+        raise NotObservable("the adapter draws no alpha")
+
+    def sample_queue(
+        self, classes: int, class_capacity: int, global_capacity: int, push_size: int
+    ) -> QueueSubject:
+        """An empty queue of real samples (A.8)."""
+        raise NotObservable("the adapter offers no sample queue")
+
+    def encoded_loss(
+        self, case: EncodedLossCase, readings: Readings, setting: Setting
+    ) -> FeatureObservation:
+        """The whole loss of images; ``raw_gradient`` is that of ``loss`` in the images."""
+        raise NotObservable("the adapter offers no loss of images through an encoder")
+
+    def training_step(
+        self, case: StepCase, readings: Readings, setting: Setting
+    ) -> StepObservation:
+        """One step of A.9 on a linear generator."""
+        raise NotObservable("the adapter offers no training step")
+
+    def moving_average(self, start: Array, values: Array, decay: float) -> Array:
+        """The average of parameters [n] from ``start`` after the steps ``values`` [steps, n]."""
+        raise NotObservable("the adapter offers no moving average")
+
+    def clipped(self, gradients: Mapping[str, Array], limit: float) -> Mapping[str, Array]:
+        """Gradients of several parameters after clipping their common norm (T8-clip)."""
+        raise NotObservable("the adapter offers no gradient clipping")
 
 
 def fixed(adapter: Adapter) -> Adapter:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import drifting_torch
+from drifting_parity.adapters import torch_encoder, torch_training
 from drifting_parity.adapters.base import Adapter
 from drifting_parity.adapters.reference_adapter import weight_dtype
 from drifting_parity.adapters.torch_adapter import (
@@ -23,6 +24,8 @@ from drifting_parity.adapters.torch_adapter import (
 )
 from drifting_parity.cases import (
     Array,
+    EncodedLossCase,
+    EncoderCase,
     FeatureCase,
     FeatureObservation,
     FieldCase,
@@ -30,6 +33,8 @@ from drifting_parity.cases import (
     LossObservation,
     Readings,
     Setting,
+    StepCase,
+    StepObservation,
     VectorizeCase,
 )
 
@@ -170,3 +175,98 @@ class DriftingTorchAdapter(Adapter):
     def guidance_weight(self, alpha: float, n_generated: int, n_unconditional: int) -> float:
         """The kernel weight w by ``cfg_alpha_to_weight``."""
         return drifting_torch.cfg_alpha_to_weight(alpha, n_generated, n_unconditional)
+
+    def encoder_maps(
+        self, case: EncoderCase, readings: Readings, setting: Setting
+    ) -> Mapping[str, Array]:
+        """The tapped maps by ``MAEResNetEncoder``."""
+        return torch_encoder.encoder_maps(case, readings, setting)
+
+    def reconstruct(
+        self, case: EncoderCase, readings: Readings, setting: Setting
+    ) -> Mapping[str, Array]:
+        """Steps and output of ``MaskedAutoencoder``."""
+        return torch_encoder.reconstruct(case, readings, setting)
+
+    def reconstruction_loss(
+        self, images: Array, reconstruction: Array, mask: Array, setting: Setting
+    ) -> float:
+        """A3-loss by ``reconstruction_loss``."""
+        x, output = (to_tensor(array, setting) for array in (images, reconstruction))
+        hidden = torch.tensor(mask > 0, device=setting.device)
+        return float(drifting_torch.reconstruction_loss(x, output, hidden))
+
+    def masks(self, count: int, side: int, seed: int) -> Array:
+        """Masks by ``sample_mask``."""
+        generator = torch.Generator().manual_seed(seed)
+        return to_array(drifting_torch.sample_mask(count, side, side, generator=generator))
+
+    def classification_weight(self, step: int) -> float:
+        """λ by ``classification_weight``."""
+        return drifting_torch.classification_weight(step)
+
+    def patchify(self, images: Array, side: int) -> Array:
+        """Space to depth by ``patchify``."""
+        return to_array(drifting_torch.patchify(torch.tensor(images), side))
+
+    def unpatchify(self, grid: Array, side: int) -> Array:
+        """Depth to space by ``unpatchify``."""
+        return to_array(drifting_torch.unpatchify(torch.tensor(grid), side))
+
+    def parameter_counts(
+        self, width: int, in_channels: int, patch_size: int, readings: Readings
+    ) -> Mapping[str, int]:
+        """Counted on modules without storage."""
+        return torch_encoder.parameter_counts(width, in_channels, patch_size, readings)
+
+    def slot_inventory(
+        self, width: int, input_shape: tuple[int, int, int], patch_size: int, readings: Readings
+    ) -> Mapping[str, tuple[int, int]]:
+        """Everything counted by ``slot_inventory``."""
+        return drifting_torch.slot_inventory(
+            width, input_shape=input_shape, patch_size=patch_size, readings=readings
+        )
+
+    def guidance_alpha(self, u: Array, exponent: float, atom: float) -> Array:
+        """α by ``AlphaDistribution.inverse_cdf``."""
+        law = drifting_torch.AlphaDistribution(exponent, atom)
+        return to_array(law.inverse_cdf(torch.tensor(u, dtype=torch.float64)))
+
+    def drawn_alpha(self, count: int, exponent: float, atom: float, seed: int) -> Array:
+        """α by ``sample_alpha``."""
+        law = drifting_torch.AlphaDistribution(exponent, atom)
+        random = torch.Generator().manual_seed(seed)
+        kind = torch.float64
+        return to_array(drifting_torch.sample_alpha(count, law, generator=random, dtype=kind))
+
+    def sample_queue(
+        self, classes: int, class_capacity: int, global_capacity: int, push_size: int
+    ) -> torch_training.Queue:
+        """``SampleQueue``."""
+        queue = drifting_torch.SampleQueue(
+            classes,
+            class_capacity=class_capacity,
+            global_capacity=global_capacity,
+            push_size=push_size,
+        )
+        return torch_training.Queue(queue)
+
+    def encoded_loss(
+        self, case: EncodedLossCase, readings: Readings, setting: Setting
+    ) -> FeatureObservation:
+        """The whole loss through ``MAEResNetEncoder``."""
+        return torch_training.encoded_loss(case, readings, setting)
+
+    def training_step(
+        self, case: StepCase, readings: Readings, setting: Setting
+    ) -> StepObservation:
+        """One step by ``grouped_drift_training_step``."""
+        return torch_training.training_step(case, readings, setting)
+
+    def moving_average(self, start: Array, values: Array, decay: float) -> Array:
+        """By ``MovingAverage``."""
+        return torch_training.moving_average(start, values, decay)
+
+    def clipped(self, gradients: Mapping[str, Array], limit: float) -> Mapping[str, Array]:
+        """By ``clip_gradient_norm``."""
+        return torch_training.clipped(gradients, limit)

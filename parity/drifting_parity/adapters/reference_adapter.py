@@ -12,6 +12,7 @@ from drifting_parity.adapters.base import Adapter
 from drifting_parity.cases import (
     Array,
     DType,
+    EncoderCase,
     FeatureCase,
     FeatureObservation,
     FieldCase,
@@ -21,6 +22,7 @@ from drifting_parity.cases import (
     VectorizeCase,
     rounded,
 )
+from drifting_reference import alpha_laws
 from drifting_spec import Readings
 
 
@@ -156,3 +158,80 @@ class ReferenceAdapter(Adapter):
     def guidance_weight(self, alpha: float, n_generated: int, n_unconditional: int) -> float:
         """The kernel weight w of A.7."""
         return float(np.asarray(reference.cfg_alpha_to_weight(alpha, n_generated, n_unconditional)))
+
+    def guidance_alpha(self, u: Array, exponent: float, atom: float) -> Array:
+        """α by the inverse of A.7's laws."""
+        return alpha_laws.alpha_icdf(u, exponent, atom)
+
+    def encoder_maps(
+        self, case: EncoderCase, readings: Readings, setting: Setting
+    ) -> Mapping[str, Array]:
+        """The tapped maps of A.3's encoder."""
+        return reference.encoder_maps(
+            rounded(case.images, setting.dtype),
+            _parameters(case, readings, setting),
+            blocks=case.blocks,
+            patch_size=case.patch_size,
+            readings=readings,
+        )
+
+    def reconstruct(
+        self, case: EncoderCase, readings: Readings, setting: Setting
+    ) -> Mapping[str, Array]:
+        """The decoder's steps and the output, under the case's mask."""
+        assert case.mask is not None
+        return reference.reconstruct(
+            rounded(case.images, setting.dtype),
+            case.mask,
+            _parameters(case, readings, setting),
+            blocks=case.blocks,
+            patch_size=case.patch_size,
+            readings=readings,
+        )
+
+    def reconstruction_loss(
+        self, images: Array, reconstruction: Array, mask: Array, setting: Setting
+    ) -> float:
+        """A3-loss, as the release averages it."""
+        x, output = (
+            np.moveaxis(rounded(a, setting.dtype), 1, -1) for a in (images, reconstruction)
+        )
+        return reference.reconstruction_loss_per_location(x, output, mask > 0)
+
+    def masks(self, count: int, side: int, seed: int) -> Array:
+        """Masks of uniform draws."""
+        drawn = np.random.default_rng(seed).uniform(size=(count, side // 2, side // 2))
+        return np.stack([reference.mask_from_uniform(u, 0.5) for u in drawn]).astype(np.float64)
+
+    def classification_weight(self, step: int) -> float:
+        """λ of A3-cls-lambda."""
+        return reference.classification_weight(step)
+
+    def patchify(self, images: Array, side: int) -> Array:
+        """Space to depth."""
+        return reference.patchify(images, side)
+
+    def unpatchify(self, grid: Array, side: int) -> Array:
+        """Depth to space."""
+        return reference.unpatchify(grid, side)
+
+    def parameter_counts(
+        self, width: int, in_channels: int, patch_size: int, readings: Readings
+    ) -> Mapping[str, int]:
+        """Summed over the shapes of all parameters."""
+        channels = in_channels * patch_size**2
+        shapes = {
+            "encoder": reference.encoder_shapes(width, channels, readings=readings),
+            "decoder": reference.decoder_shapes(width, channels),
+        }
+        return {
+            part: sum(int(np.prod(shape)) for shape in found.values())
+            for part, found in shapes.items()
+        }
+
+
+def _parameters(case: EncoderCase, readings: Readings, setting: Setting) -> dict[str, Array]:
+    return {
+        name: rounded(array, setting.dtype)
+        for name, array in case.parameters_under(readings).items()
+    }

@@ -15,6 +15,7 @@ from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
 from drifting_parity.cases import (
     Array,
+    EncoderCase,
     FeatureCase,
     FeatureObservation,
     FieldCase,
@@ -98,6 +99,14 @@ class Context:
         """The adapter's vectors by key."""
         return dict(self.adapter.vectorize(case, self.readings, self.setting))
 
+    def encoder_maps(self, case: EncoderCase) -> dict[str, Array]:
+        """The adapter's tapped maps by name."""
+        return dict(self.adapter.encoder_maps(case, self.readings, self.setting))
+
+    def reconstruct(self, case: EncoderCase) -> dict[str, Array]:
+        """The adapter's autoencoder: ``output`` and the steps that it shows."""
+        return dict(self.adapter.reconstruct(case, self.readings, self.setting))
+
     def expected_field(self, case: FieldCase) -> Array:
         """The reference's V on the inputs as the setting's dtype rounds them."""
         return self.oracle.field(case, self.readings, self._exact())
@@ -113,6 +122,14 @@ class Context:
     def expected_vectors(self, case: VectorizeCase) -> dict[str, Array]:
         """The reference's vectors, likewise."""
         return dict(self.oracle.vectorize(case, self.readings, self._exact()))
+
+    def expected_encoder_maps(self, case: EncoderCase) -> dict[str, Array]:
+        """The reference's maps, likewise."""
+        return dict(self.oracle.encoder_maps(case, self.readings, self._exact()))
+
+    def expected_reconstruct(self, case: EncoderCase) -> dict[str, Array]:
+        """The reference's autoencoder, likewise."""
+        return dict(self.oracle.reconstruct(case, self.readings, self._exact()))
 
     def _exact(self) -> Setting:
         # The reference rounds its inputs as the setting says and then computes in float64.

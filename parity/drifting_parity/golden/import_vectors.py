@@ -2,7 +2,8 @@
 
 FOLDER holds ``.npz`` files made by running the authors' release (``index.json``) and the seed
 repository (``index_seed.json``). The files are copied byte for byte after their sha256 has been
-compared with the index; the manifests are written anew from it.
+compared with the index; the manifests are written anew from it. Of its ``.json`` files, the
+numbers that are compared become arrays.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Source:
 
 
 SOURCES = (
-    Source("release", "index.json", ("A",)),
+    Source("release", "index.json", ("A", "B", "C", "D", "E", "F")),
     Source("seed", "index_seed.json", ("R",)),
 )
 
@@ -50,6 +51,9 @@ def import_set(folder: Path, source: Source, root: Path = ROOT) -> int:
         path = folder / item["file"]
         if sha256(path) != item["sha256"]:
             raise GoldenError(f"{path.name} has sha256 {sha256(path)}, expected {item['sha256']}")
+        if path.suffix == ".json":
+            entries.append(_tabulated(item, path, target))
+            continue
         shutil.copyfile(path, target / path.name)
         entries.append(_entry(item, path))
     write(target, index["provenance"], entries)
@@ -61,8 +65,10 @@ def _entry(item: Mapping[str, Any], path: Path) -> dict[str, Any]:
     layout = item["layout"]
     if "grad_mean_note" in item:
         layout = f"{layout}. {item['grad_mean_note']}"
+    # Parameters and what was computed with them are two files of one case.
+    parameters = ".params" if "_params" in path.name else ""
     entry = {
-        "id": item["case_id"],
+        "id": item["case_id"] + parameters,
         "file": path.name,
         "exercises": item["exercises"],
         "conditioning": item.get("conditioning", "well"),
@@ -70,12 +76,51 @@ def _entry(item: Mapping[str, Any], path: Path) -> dict[str, Any]:
         "arguments": item.get("arguments", {}),
         "layout": layout,
         "dtype": item.get("dtype", "see arrays; outputs f64_* computed in float64"),
-        "seed": item["numpy_seed"],
-        "suggested": item["suggested"],
+        "seed": item.get("numpy_seed"),
+        "suggested": item.get("suggested", {}),
         "arrays": described(path),
         "sha256": item["sha256"],
     }
-    return entry | ({"stats": item["stats"]} if "stats" in item else {})
+    stats = dict(item.get("stats", {}))
+    if "params_file" in item and not parameters and item["group"] == "C":
+        twin = str(item["params_file"]).partition("_")[0]
+        stats |= {"parameters": f"{twin}.params", "degenerate_keys": item["degenerate_keys"]}
+    return entry | ({"stats": stats} if stats else {})
+
+
+def _tabulated(item: Mapping[str, Any], path: Path, target: Path) -> dict[str, Any]:
+    """Arrays of a ``.json`` file: the feature inventory, or the parameter counts."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    arrays: dict[str, Any] = {}
+    if "inventory" in content:
+        exercises = "keys, vectors and channels of every feature at widths 256 and 640"
+        layout = "<configuration>/keys, and /T_D: vectors and channels of each key"
+        for name, entry in content["inventory"].items():
+            if name.endswith("__has_scale") and "keys_in_tree_map_order" in entry:
+                features = entry["features_T_D_dtype"]
+                arrays[f"{name}/keys"] = np.asarray(list(features))
+                arrays[f"{name}/T_D"] = np.asarray([value[:2] for value in features.values()])
+    else:
+        exercises = "parameter counts of the autoencoders at widths 256 and 640"
+        layout = "<configuration>: parameters of encoder, decoder and linear classifier"
+        for name, entry in content["mae"].items():
+            arrays[name] = np.asarray([entry[part] for part in ("encoder", "decoder", "fc")])
+    made = target / f"{path.stem}.npz"
+    np.savez_compressed(made, **arrays)
+    return {
+        "id": item["case_id"],
+        "file": made.name,
+        "exercises": exercises,
+        "conditioning": "well",
+        "function": f"{item['source_file']}: {item['function']}",
+        "arguments": {},
+        "layout": f"{layout}. From {path.name}, sha256 {item['sha256']}",
+        "dtype": "whole numbers and names",
+        "seed": None,
+        "suggested": {},
+        "arrays": described(made),
+        "sha256": sha256(made),
+    }
 
 
 def described(path: Path) -> dict[str, list[Any]]:

@@ -1,0 +1,263 @@
+"""The queues of real samples that positives and unconditional samples are drawn from (A.8)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drifting_spec import implements
+
+CLASS_CAPACITY = 128
+GLOBAL_CAPACITY = 1000
+PUSH_SIZE = 64
+
+
+class _Ring:
+    """First-in-first-out queues [queues, capacity, ...], addressed by age: 0 is the oldest."""
+
+    def __init__(self, queues: int, capacity: int) -> None:
+        self.capacity = capacity
+        self.count = torch.zeros(queues, dtype=torch.int64)
+        self._pushed = torch.zeros(queues, dtype=torch.int64)
+        self.store: Tensor | None = None
+
+    def push(self, samples: Tensor, queues: Tensor) -> None:
+        """Append each sample to its queue, in order."""
+        if self.store is None:
+            shape = (len(self.count), self.capacity, *samples.shape[1:])
+            self.store = torch.empty(shape, dtype=samples.dtype, device=samples.device)
+        # How many earlier samples of this push go to the same queue, and how many in all.
+        totals = torch.bincount(queues, minlength=len(self.count))
+        order = queues.argsort(stable=True)
+        firsts = (totals.cumsum(0) - totals)[queues[order]]
+        rank = torch.empty_like(queues)
+        rank[order] = torch.arange(len(queues)) - firsts
+        # Only the last ``capacity`` of them stay; the others would be overwritten at once.
+        kept = rank >= totals[queues] - self.capacity
+        slots = (self._pushed[queues] + rank) % self.capacity
+        to = samples.device
+        self.store[queues[kept].to(to), slots[kept].to(to)] = samples[kept.to(to)]
+        self._pushed += totals
+        self.count = self._pushed.clamp(max=self.capacity)
+
+    def at(self, queues: Tensor, ages: Tensor) -> Tensor:
+        """Gather samples by queue [L] and age [L, K]: [L, K, ...]."""
+        assert self.store is not None
+        slots = (self._pushed - self.count)[queues][:, None] + ages
+        to = self.store.device
+        return self.store[queues.to(to)[:, None], (slots % self.capacity).to(to)]
+
+    def content(self, queue: int) -> Tensor:
+        """All samples of one queue, the oldest first: [count, ...]."""
+        ages = torch.arange(int(self.count[queue]))
+        return self.at(torch.tensor([queue]), ages[None])[0]
+
+    def draw(self, queues: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` distinct samples of each queue [L, count, ...], all orders equally likely."""
+        keys = torch.rand(
+            (len(queues), self.capacity), generator=generator, device=generator.device
+        ).cpu()
+        empty = torch.arange(self.capacity)[None, :] >= self.count[queues][:, None]
+        ages = keys.masked_fill_(empty, 2.0).argsort(dim=1)[:, :count]
+        return self.at(queues, ages)
+
+
+class SampleQueue:
+    """A queue of real samples for each class, and a global one (A.8).
+
+    Positives of a label come from the queue of its class, unconditional samples of any class from
+    the global queue; every draw is without replacement. A queue that holds fewer samples than are
+    asked for is an error: nothing is repeated and nothing made up.
+
+    Samples live on the device and in the dtype of the first push; where the samples are, the
+    draws are. Which samples are drawn depends on the generator and the queues' order alone, so
+    that a CPU generator draws the same on every device and after loading a state.
+
+    Parameters
+    ----------
+    classes
+        Number of classes; labels are 0 … classes − 1.
+    class_capacity, global_capacity
+        Samples held for each class, and in the global queue; the newest stay.
+    push_size
+        How many samples a push takes: the newest of those given.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        *,
+        class_capacity: int = CLASS_CAPACITY,
+        global_capacity: int = GLOBAL_CAPACITY,
+        push_size: int = PUSH_SIZE,
+    ) -> None:
+        sizes = {
+            "classes": classes,
+            "class_capacity": class_capacity,
+            "global_capacity": global_capacity,
+            "push_size": push_size,
+        }
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}, expected at least 1")
+        self.classes = classes
+        self.push_size = push_size
+        self._by_class = _Ring(classes, class_capacity)
+        self._global = _Ring(1, global_capacity)
+
+    @property
+    def counts(self) -> Tensor:
+        """Samples held of each class [classes], on the host."""
+        return self._by_class.count.clone()
+
+    @property
+    def global_count(self) -> int:
+        """Samples held in the global queue."""
+        return int(self._global.count[0])
+
+    @implements("A8-queue-128", "A8-global-1000", "A8-push-64")
+    def push(self, samples: Tensor, labels: Tensor) -> None:
+        """Put the newest ``push_size`` samples into their classes' queues and the global one.
+
+        Parameters
+        ----------
+        samples
+            Real samples [B, ...], the newest last; without a graph from here on.
+        labels
+            Their classes, integers [B]; read on the host.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For labels out of range or of another number, and samples whose shape, dtype or device
+            is not that of earlier pushes. Nothing is pushed then.
+        """
+        held = self._by_class.store
+        if samples.dim() < 1 or len(samples) == 0:
+            raise ValueError(f"samples has shape {tuple(samples.shape)}, expected [B, ...], B >= 1")
+        if held is not None:
+            if samples.shape[1:] != held.shape[2:]:
+                raise ValueError(
+                    f"samples has shape {tuple(samples.shape)}, expected "
+                    f"({len(samples)}, {', '.join(map(str, held.shape[2:]))}) as pushed before"
+                )
+            if samples.dtype != held.dtype:
+                raise TypeError(f"samples has dtype {samples.dtype}, expected {held.dtype}")
+            if samples.device != held.device:
+                raise ValueError(f"samples is on {samples.device}, expected {held.device}")
+        found = self._labels("labels", labels)
+        if len(found) != len(samples):
+            raise ValueError(f"labels holds {len(found)} labels for {len(samples)} samples")
+        newest, found = samples.detach()[-self.push_size :], found[-self.push_size :]
+        self._by_class.push(newest, found)
+        self._global.push(newest, torch.zeros_like(found))
+
+    @implements("A8-class", "A8-noreplace", "S3-pos-class")
+    def sample_positive(self, labels: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
+        """``count`` distinct samples of the class of each label [L]: [L, count, ...].
+
+        Labels may repeat; each is drawn for on its own. ``ValueError`` for a class with fewer
+        than ``count`` samples, naming the class, what it has and what it needs.
+        """
+        found = self._labels("labels", labels)
+        _check_count(count)
+        for label in found.tolist():
+            has = int(self._by_class.count[label])
+            if has == 0:
+                raise ValueError(f"class {label} was never pushed, needs {count} samples")
+            if has < count:
+                raise ValueError(
+                    f"class {label} has {has} samples, needs {count}: a draw is without replacement"
+                    f" (class_capacity is {self._by_class.capacity})"
+                )
+        return self._by_class.draw(found, count, generator)
+
+    @implements("A8-class", "A8-noreplace", "A7-unc")
+    def sample_unconditional(
+        self, labels_count: int, count: int, *, generator: torch.Generator
+    ) -> Tensor:
+        """``count`` distinct samples of the global queue for each of ``labels_count`` labels.
+
+        [labels_count, count, ...]; the labels' draws are independent of one another. ``ValueError``
+        if the queue holds fewer than ``count``.
+        """
+        if labels_count < 1:
+            raise ValueError(f"labels_count is {labels_count}, expected at least 1")
+        _check_count(count)
+        if self.global_count < count:
+            raise ValueError(
+                f"the global queue has {self.global_count} samples, needs {count}: a draw is "
+                f"without replacement (global_capacity is {self._global.capacity})"
+            )
+        zeros = torch.zeros(labels_count, dtype=torch.int64)
+        return self._global.draw(zeros, count, generator)
+
+    def content(self, label: int) -> Tensor:
+        """Samples held of a class, the oldest first [count, ...]; ``ValueError`` if it has none."""
+        found = int(self._labels("label", torch.tensor([label]))[0])
+        if not self._by_class.count[found]:
+            raise ValueError(f"class {label} was never pushed")
+        return self._by_class.content(found)
+
+    def global_content(self) -> Tensor:
+        """Samples of the global queue, the oldest first; ``ValueError`` if there are none."""
+        if not self.global_count:
+            raise ValueError("nothing was pushed")
+        return self._global.content(0)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of everything held, the oldest first, and the sizes it belongs to."""
+        state: dict[str, Any] = {**self._sizes(), "counts": self.counts}
+        if self.global_count:
+            held = [label for label, count in enumerate(self.counts.tolist()) if count]
+            state["samples"] = torch.cat([self.content(label) for label in held])
+            state["global_samples"] = self.global_content().clone()
+        return state
+
+    def load_state_dict(
+        self, state: Mapping[str, Any], *, device: torch.device | str | None = None
+    ) -> None:
+        """Hold what :meth:`state_dict` gave, on ``device`` (where the state lies if None).
+
+        ``ValueError`` if the state belongs to queues of other sizes; ``KeyError`` if it is none.
+        """
+        for name, value in self._sizes().items():
+            if state[name] != value:
+                raise ValueError(f"the state has {name} {state[name]}, expected {value}")
+        by_class = _Ring(self.classes, self._by_class.capacity)
+        shared = _Ring(1, self._global.capacity)
+        if "samples" in state:
+            labels = torch.arange(self.classes).repeat_interleave(state["counts"].cpu())
+            by_class.push(state["samples"].to(device), labels)
+            newest = state["global_samples"].to(device)
+            shared.push(newest, torch.zeros(len(newest), dtype=torch.int64))
+        self._by_class, self._global = by_class, shared
+
+    def _sizes(self) -> dict[str, int]:
+        return {
+            "classes": self.classes,
+            "class_capacity": self._by_class.capacity,
+            "global_capacity": self._global.capacity,
+        }
+
+    def _labels(self, name: str, labels: Tensor) -> Tensor:
+        """Labels [L] on the host, in range."""
+        if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
+            raise TypeError(f"{name} has dtype {labels.dtype}, expected an integer dtype")
+        if labels.dim() != 1 or len(labels) == 0:
+            raise ValueError(f"{name} has shape {tuple(labels.shape)}, expected [L], L >= 1")
+        found = labels.cpu().long()
+        outside: Sequence[int] = found[(found < 0) | (found >= self.classes)].tolist()
+        if outside:
+            raise ValueError(
+                f"{name} holds {outside[0]}, expected classes from 0 to {self.classes - 1}"
+            )
+        return found
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count is {count}, expected at least 1")

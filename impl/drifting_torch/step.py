@@ -1,0 +1,138 @@
+"""One training step of A.9: generate, extract features, drifting loss, update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from drifting_spec import implements
+from drifting_torch._pipeline import Generator, Pipeline
+from drifting_torch._step_inputs import check_evaluated, check_inputs
+from drifting_torch._validation import check_no_batch_statistics, reads_values
+from drifting_torch.extraction import Encoder
+from drifting_torch.optimization import MovingAverage, clip_gradient_norm
+from drifting_torch.step_config import GroupedDriftStepConfig, GroupedDriftStepOutput
+
+
+@implements("A9-2", "A9-3", "A9-5", "A9-6", "A9-7", "A7-alpha-cond", "ALG1-1")
+def grouped_drift_training_step(
+    generator: Generator,
+    noise: Tensor,
+    labels: Tensor,
+    alpha: Tensor,
+    positive: Tensor,
+    unconditional: Tensor | None = None,
+    *,
+    optimizer: torch.optim.Optimizer,
+    encoder: Encoder | None = None,
+    decoder: Callable[[Tensor], Tensor] | None = None,
+    config: GroupedDriftStepConfig | None = None,
+    scaler: torch.amp.GradScaler | None = None,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+    average: MovingAverage | None = None,
+) -> GroupedDriftStepOutput:
+    """Do one step: samples for each label, their loss against real ones, one update.
+
+    Parameters
+    ----------
+    generator
+        ``(noise [B, ...], labels [B], alpha [B]) → samples [B, ...]``, B = L·N label-major.
+    noise
+        ε [L, N, ...], N noises for each of L labels.
+    labels
+        Integers [L]; they may repeat.
+    alpha
+        Guidance scales [L], at least 1 (:func:`sample_alpha`); 1 without unconditional samples.
+    positive, unconditional
+        Real samples [L, P, ...] of each label's class, and [L, U, ...] of any
+        (:class:`SampleQueue` gives both).
+    optimizer
+        Of the generator's parameters; they alone receive gradients, zeroed first.
+    encoder
+        Module or function that returns maps [B, C, H, W], of which the vectors of A.5 are formed,
+        or vectors [B, V, C], taken as they are: one tensor, a sequence or a mapping. In eval mode.
+    decoder
+        Between samples and encoder where the generator works on latents; in eval mode. It and the
+        encoder must let gradients pass (not under ``no_grad``), and receive none.
+    config
+        ``GroupedDriftStepConfig()`` if None.
+    scaler
+        Gradient scaler, required for float16.
+    schedule, average
+        Stepped and updated after the parameters, if these were updated.
+
+    Returns
+    -------
+    GroupedDriftStepOutput
+        The losses and what to log: ``out.logs()``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For inputs and outputs that do not fit, naming them; values on a GPU are not looked at.
+    FloatingPointError
+        For a gradient that is not finite, without a scaler, on the CPU; nothing is updated.
+
+    Examples
+    --------
+    >>> queue.push(images, classes)                                          # doctest: +SKIP
+    >>> labels = torch.randint(1000, (64,), generator=rng)                   # doctest: +SKIP
+    >>> out = grouped_drift_training_step(                                   # doctest: +SKIP
+    ...     model,
+    ...     torch.randn(64, 64, 4, 32, 32, generator=rng),
+    ...     labels,
+    ...     sample_alpha(64, AlphaDistribution.of_table8("ablation"), generator=rng),
+    ...     queue.sample_positive(labels, 64, generator=rng),
+    ...     queue.sample_unconditional(64, 16, generator=rng),
+    ...     optimizer=optimizer,
+    ...     encoder=encoder,
+    ...     config=GroupedDriftStepConfig(autocast=torch.bfloat16, micro_batches=8),
+    ... )
+    >>> print(out.logs()["drift_energy"])                                    # doctest: +SKIP
+    """
+    config = config or GroupedDriftStepConfig()
+    inputs = check_inputs(noise, labels, alpha, positive, unconditional, config.classes)
+    if config.autocast == torch.float16 and scaler is None:
+        raise ValueError(
+            "scaler is None, expected a torch.amp.GradScaler: float16 gradients underflow"
+        )
+    check_evaluated("encoder", encoder)
+    check_evaluated("decoder", decoder)
+    if config.micro_batches > 1:
+        check_no_batch_statistics("generator", generator)
+    pipeline = Pipeline(generator, encoder, decoder, config, inputs)
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    optimizer.zero_grad(set_to_none=True)
+    found = pipeline.backward(parameters, scaler)
+    norm, stepped = _update(parameters, optimizer, config.gradient_clip, scaler)
+    if stepped and schedule is not None:
+        schedule.step()
+    if stepped and average is not None:
+        average.update()
+    return replace(found, gradient_norm=norm, stepped=stepped)
+
+
+@implements("A9-7")
+def _update(
+    parameters: Sequence[Tensor],
+    optimizer: torch.optim.Optimizer,
+    limit: float | None,
+    scaler: torch.amp.GradScaler | None,
+) -> tuple[Tensor, bool]:
+    """Clip and step; the norm before clipping, and whether the parameters were updated."""
+    if scaler is None:
+        norm = clip_gradient_norm(parameters, limit)
+        if reads_values(norm, None) and not bool(norm.isfinite()):
+            raise FloatingPointError(
+                f"the gradient's norm is {float(norm)}, expected a finite one; nothing was updated"
+            )
+        optimizer.step()
+        return norm, True
+    scaler.unscale_(optimizer)
+    norm = clip_gradient_norm(parameters, limit)
+    scaler.step(optimizer)
+    scaler.update()
+    return norm, bool(norm.isfinite())

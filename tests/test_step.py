@@ -1,0 +1,470 @@
+"""The grouped training step of A.9: what it composes, logs, updates and refuses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from toy_step import CLASSES, Toy, ToyEncoder, ToyGenerator, distance, toy
+
+from drifting_torch import (
+    FeatureDriftingConfig,
+    GroupedDriftStepConfig,
+    LinearWarmup,
+    MovingAverage,
+    cfg_alpha_to_weight,
+    drifting_loss,
+    extract_feature_maps,
+    feature_space_drifting_loss,
+    group_by_label,
+    grouped_drift_training_step,
+    vectorize_feature_maps,
+)
+
+
+def composed(given: Toy, weight: float = 1.0) -> tuple[Any, dict[str, Tensor]]:
+    """The same step put together from the package's parts."""
+    labels, count = given.noise.shape[:2]
+    owners = given.labels.repeat_interleave(count)
+    alpha = given.alpha.repeat_interleave(count)
+    samples = given.generator(given.noise.flatten(0, 1), owners, alpha)
+    config = given.config.feature_config
+    assert config is not None
+
+    def features(images: Tensor) -> dict[str, Tensor]:
+        maps = extract_feature_maps(given.encoder, images)
+        vectors = vectorize_feature_maps(maps, config.vectorization, images)
+        return group_by_label(
+            vectors, torch.arange(labels).repeat_interleave(len(images) // labels)
+        )
+
+    found = feature_space_drifting_loss(
+        features(samples),
+        features(given.positive.flatten(0, 1)),
+        features(given.unconditional.flatten(0, 1)),
+        cfg_alpha_to_weight(given.alpha, count, given.unconditional.shape[1]),
+        generated_samples=samples.unflatten(0, (labels, count)),
+        positive_samples=given.positive,
+        unconditional_samples=given.unconditional,
+        config=config,
+    )
+    given.generator.zero_grad()
+    found.loss.backward()
+    gradients = {name: each.grad.clone() for name, each in given.generator.named_parameters()}
+    return found, gradients
+
+
+def test_a_step_is_its_parts() -> None:
+    given = toy()
+    out = given.step()
+    got = {name: each.grad.clone() for name, each in given.generator.named_parameters()}
+    wanted, gradients = composed(given)
+    for name in ("loss", "feature_loss", "raw_loss"):
+        torch.testing.assert_close(getattr(out, name), getattr(wanted, name).detach())
+    assert distance(got, gradients) < 1e-14
+    norm = math.sqrt(sum(float(each.square().sum()) for each in gradients.values()))
+    assert float(out.gradient_norm) == pytest.approx(norm, rel=1e-12)
+    assert set(out.drift_energy) == {*wanted.terms, "(samples)"}
+    for key, term in wanted.terms.items():
+        torch.testing.assert_close(out.drift_energy[key], term.drift_energy)
+        torch.testing.assert_close(out.feature_scale[key], term.feature_scale)
+        torch.testing.assert_close(out.drift_scale[key], term.drift_scale)
+
+
+def test_the_weight_of_the_vanilla_term() -> None:
+    config = FeatureDriftingConfig(
+        raw_drift_loss_weight=2.5, readings=toy().config.feature_config.readings
+    )
+    out = toy().configured(feature_config=config).step()
+    assert float(out.loss) == pytest.approx(float(out.feature_loss + 2.5 * out.raw_loss))
+    off = FeatureDriftingConfig(include_raw_drift_loss=False, readings=config.readings)
+    out = toy().configured(feature_config=off).step()
+    assert out.raw_loss is None
+    assert torch.equal(out.loss, out.feature_loss)
+    assert "(samples)" not in out.drift_energy
+
+
+def test_the_vanilla_loss_alone() -> None:
+    given = toy().but(encoder=None).configured(feature_config=None, temperatures=(0.1,))
+    out = given.step()
+    assert out.feature_loss is None
+    assert torch.equal(out.loss, out.raw_loss)
+    samples = given.generator(
+        given.noise.flatten(0, 1),
+        given.labels.repeat_interleave(4),
+        given.alpha.repeat_interleave(4),
+    )
+
+    def flat(value: Tensor) -> Tensor:
+        return value.flatten(2).unsqueeze(2)
+
+    wanted = drifting_loss(
+        flat(samples.unflatten(0, (2, 4))),
+        flat(given.positive),
+        flat(given.unconditional),
+        cfg_alpha_to_weight(given.alpha, 4, 2),
+        temperatures=(0.1,),
+    )
+    assert float(out.loss) == pytest.approx(float(wanted.loss.detach()), rel=1e-14)
+
+
+def test_alpha_reaches_generator_and_weight() -> None:
+    given, seen = toy(labels=3), []
+    inner = given.generator
+
+    def recording(noise: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
+        seen.append((noise, labels, alpha))
+        return inner(noise, labels, alpha)
+
+    optimizer = torch.optim.SGD(inner.parameters(), lr=0.0)
+    out = given.but(generator=recording).step(optimizer=optimizer)
+    ((noise, labels, alpha),) = seen
+    assert torch.equal(noise, given.noise.flatten(0, 1))
+    assert labels.tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert torch.equal(alpha, given.alpha.repeat_interleave(4))
+    torch.testing.assert_close(out.unconditional_weight, (given.alpha - 1) * 3 / 2)
+    assert torch.equal(out.alpha, given.alpha)
+
+
+def test_logs_are_plain_numbers() -> None:
+    out = toy(dtype=torch.float32).step()
+    logs = out.logs()
+    assert all(isinstance(value, float) and math.isfinite(value) for value in logs.values())
+    assert logs["loss"] == pytest.approx(logs["feature_loss"] + logs["raw_loss"])
+    energies = [value for name, value in logs.items() if name.startswith("drift_energy/")]
+    # Seven statistics of the 4×4 map, five of the 2×2 map, x², the vanilla term.
+    assert len(energies) == len(out.drift_energy) == 14
+    assert logs["drift_energy"] == pytest.approx(sum(energies))
+    assert logs["alpha_min"] <= logs["alpha_mean"] <= logs["alpha_max"]
+    scales = torch.cat([each.flatten() for each in out.drift_scale.values()])
+    assert logs["drift_scale_min"] == pytest.approx(float(scales.min()))
+    assert logs["drift_scale_max"] == pytest.approx(float(scales.max()))
+    assert logs["stepped"] == 1.0
+
+
+def test_nothing_shown_holds_a_graph() -> None:
+    out = toy().step()
+    shown = [out.loss, out.feature_loss, out.raw_loss, out.gradient_norm, out.alpha]
+    shown += [*out.drift_energy.values(), *out.feature_scale.values(), *out.drift_scale.values()]
+    assert not any(each.requires_grad for each in shown)
+
+
+def test_an_encoder_may_return_vectors_or_a_sequence() -> None:
+    class Vectors(ToyEncoder):
+        def forward(self, images: Tensor) -> dict[str, Tensor]:
+            maps = super().forward(images)
+            return {"stem": maps["stem"], "flat": maps["deeper"].flatten(1).unsqueeze(1)}
+
+    given = toy()
+    out = given.but(encoder=Vectors().double().eval()).step()
+    assert {"stem.loc", "input.x2", "flat", "(samples)"} <= set(out.drift_energy)
+    out = given.but(encoder=lambda images: [images * 2.0, images[:, :1] + 1.0]).step()
+    assert {"map0.loc", "map1.loc"} <= set(out.drift_energy)
+
+
+def test_only_the_generator_gets_gradients() -> None:
+    given = toy()
+    given.encoder.requires_grad_(True)
+    for parts in (1, 3):
+        given.configured(micro_batches=parts).step()
+        assert all(each.grad is None for each in given.encoder.parameters())
+        assert all(each.grad is not None for each in given.generator.parameters())
+
+
+# The frozen decoder (R-10).
+
+
+class Decoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.ConvTranspose2d(2, 3, 2, stride=2)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.up(latents)
+
+
+def decoded() -> tuple[Toy, Decoder]:
+    torch.manual_seed(4)
+    given = toy()
+    decoder = Decoder().double().eval().requires_grad_(False)
+    return given.but(encoder=ToyEncoder(3).double().eval()), decoder
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_frozen_decoder_passes_gradients(parts: int) -> None:
+    given, decoder = decoded()
+    config = FeatureDriftingConfig(include_raw_drift_loss=False)
+    given = given.configured(feature_config=config, micro_batches=parts)
+    got = given.gradients(decoder=decoder)
+    images = given.but(
+        generator=nn.Sequential(),  # replaced below: the decoder as part of the generator
+        positive=decoder(given.positive.flatten(0, 1)).unflatten(0, (2, 3)),
+        unconditional=decoder(given.unconditional.flatten(0, 1)).unflatten(0, (2, 2)),
+    )
+    inner = given.generator
+    optimizer = torch.optim.SGD(inner.parameters(), lr=0.0)
+    images.but(generator=lambda *inputs: decoder(inner(*inputs))).step(optimizer=optimizer)
+    wanted = {name: each.grad for name, each in inner.named_parameters()}
+    assert min(float(each.abs().max()) for each in got.values()) > 0
+    assert distance(got, wanted) < 1e-13
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_decoder_without_gradients_is_refused(parts: int) -> None:
+    given, decoder = decoded()
+    blocked = torch.no_grad()(decoder.forward)
+    with pytest.raises(ValueError, match="no gradient passes from the decoder's images"):
+        given.configured(micro_batches=parts).step(decoder=blocked)
+
+
+# The update.
+
+
+def test_the_update_is_clipped() -> None:
+    given = toy()
+    before = {name: each.detach().clone() for name, each in given.generator.named_parameters()}
+    raw = given.gradients()
+    norm = math.sqrt(sum(float(each.square().sum()) for each in raw.values()))
+    limit = norm / 3
+    out = given.configured(gradient_clip=limit).step(rate=0.5)
+    assert float(out.gradient_norm) == pytest.approx(norm, rel=1e-12)
+    for name, each in given.generator.named_parameters():
+        torch.testing.assert_close(each.detach(), before[name] - 0.5 * raw[name] / 3)
+    assert GroupedDriftStepConfig().gradient_clip == 2.0
+
+
+def test_old_gradients_do_not_add_up() -> None:
+    given = toy()
+    first = given.gradients()
+    assert distance(given.gradients(), first) == 0.0
+
+
+def test_average_and_schedule_follow_the_step() -> None:
+    given = toy()
+    optimizer = torch.optim.SGD(given.generator.parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, LinearWarmup(4))
+    average = MovingAverage(given.generator, (0.5,))
+    start = {name: each.detach().clone() for name, each in given.generator.named_parameters()}
+    rates = []
+    for _ in range(6):
+        rates.append(optimizer.param_groups[0]["lr"])
+        given.step(optimizer=optimizer, schedule=schedule, average=average)
+    assert rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
+    now = dict(given.generator.named_parameters())
+    held = average.averages(0.5)
+    assert all(not torch.equal(held[name], start[name]) for name in held)
+    assert all(not torch.equal(held[name], now[name]) for name in held)
+
+
+def test_a_gradient_that_is_not_finite_updates_nothing() -> None:
+    given = toy()
+    for each in given.generator.parameters():
+        each.register_hook(lambda gradient: gradient * math.inf)
+    before = [each.detach().clone() for each in given.generator.parameters()]
+    with pytest.raises(FloatingPointError, match=r"norm is (inf|nan), expected a finite one"):
+        given.step(rate=1.0)
+    assert all(map(torch.equal, before, given.generator.parameters()))
+
+
+# Bad input.
+
+
+class Normed(ToyGenerator):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(2)
+
+    def forward(self, noise: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
+        return super().forward(self.norm(noise), labels, alpha)
+
+
+def normed_encoder() -> nn.Module:
+    class Encoder(ToyEncoder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.batch = nn.BatchNorm2d(2)
+
+    return Encoder().double()
+
+
+def trained(module: nn.Module, name: str) -> nn.Module:
+    module.eval().get_submodule(name).train()
+    return module
+
+
+BAD: dict[str, tuple[Any, type[Exception], str]] = {
+    "shape": (
+        lambda t: t.but(generator=lambda n, c, a: t.generator(n, c, a)[:, :1]),
+        ValueError,
+        r"the generator returned shape \(8, 1, 4, 4\), expected \(8, 2, 4, 4\): one sample for",
+    ),
+    "fewer": (
+        lambda t: t.but(generator=lambda n, c, a: t.generator(n, c, a)[1:]),
+        ValueError,
+        r"the generator returned shape \(7, 2, 4, 4\), expected \(8, 2, 4, 4\)",
+    ),
+    "no tensor": (
+        lambda t: t.but(generator=lambda n, c, a: [t.generator(n, c, a)]),
+        TypeError,
+        "the generator returned list, expected a tensor",
+    ),
+    "detached": (
+        lambda t: t.but(generator=lambda n, c, a: t.generator(n, c, a).detach()),
+        ValueError,
+        "no gradient passes from the generator's samples to the generator: something on the way",
+    ),
+    "encoder under no_grad": (
+        lambda t: t.but(encoder=torch.no_grad()(t.encoder.forward)),
+        ValueError,
+        "no gradient passes from feature 'stem.loc' to the generator",
+    ),
+    "alpha below 1": (
+        lambda t: t.but(alpha=torch.tensor([1.5, 0.9], dtype=torch.float64)),
+        ValueError,
+        "alpha holds 0.9, expected finite guidance scales of at least 1",
+    ),
+    "alpha of each sample": (
+        lambda t: t.but(alpha=torch.ones(8, dtype=torch.float64)),
+        ValueError,
+        r"alpha has shape \(8,\), expected \(2,\): one for each label",
+    ),
+    "alpha without unconditional": (
+        lambda t: t.but(unconditional=None),
+        ValueError,
+        "and unconditional is None, expected unconditional samples, or 1",
+    ),
+    "label above": (
+        lambda t: t.but(labels=torch.tensor([0, CLASSES])).configured(classes=CLASSES),
+        ValueError,
+        "labels holds 5, expected labels from 0 to 4",
+    ),
+    "label below": (
+        lambda t: t.but(labels=torch.tensor([0, -1])),
+        ValueError,
+        "labels holds -1, expected labels of at least 0",
+    ),
+    "labels floating": (
+        lambda t: t.but(labels=torch.tensor([0.0, 1.0])),
+        TypeError,
+        "labels has dtype torch.float32, expected an integer dtype",
+    ),
+    "positive of other labels": (
+        lambda t: t.but(positive=t.positive[:1]),
+        ValueError,
+        r"positive has shape \(1, 3, 2, 4, 4\), expected 2 groups along its first axis",
+    ),
+    "unconditional of another shape": (
+        lambda t: t.but(unconditional=t.unconditional[..., :2]),
+        ValueError,
+        r"expected samples of shape \(2, 4, 4\) as positive has",
+    ),
+    "unconditional of another dtype": (
+        lambda t: t.but(unconditional=t.unconditional.float()),
+        TypeError,
+        "unconditional has dtype torch.float32, expected torch.float64",
+    ),
+    "ungrouped noise": (
+        lambda t: t.but(noise=torch.zeros(2, 4)),
+        ValueError,
+        r"noise has shape \(2, 4\), expected \[L, N, ...\]",
+    ),
+    "encoder in training mode": (
+        lambda t: t.but(encoder=ToyEncoder().double()),
+        ValueError,
+        r"encoder is in training mode, expected eval mode: call encoder.eval\(\)",
+    ),
+    "a part of it": (
+        lambda t: t.but(encoder=trained(ToyEncoder().double(), "norm")),
+        ValueError,
+        "encoder's 'norm' is in training mode",
+    ),
+    "batch norm in training mode": (
+        lambda t: t.but(encoder=trained(normed_encoder(), "batch")),
+        ValueError,
+        "encoder has the BatchNorm2d 'batch' in training mode",
+    ),
+    "micro-batches and batch norm": (
+        lambda t: t.but(generator=Normed().double()).configured(micro_batches=2),
+        ValueError,
+        "generator has the BatchNorm2d 'norm' in training mode",
+    ),
+    "more parts than samples": (
+        lambda t: t.configured(micro_batches=9),
+        ValueError,
+        "parts is 9, expected 1 to 8, the number of samples",
+    ),
+    "no encoder": (
+        lambda t: t.but(encoder=None),
+        ValueError,
+        "encoder is None, expected one since feature_config is given",
+    ),
+    "an encoder for nothing": (
+        lambda t: t.configured(feature_config=None),
+        ValueError,
+        "encoder is given, expected None since feature_config is None",
+    ),
+    "float16 without a scaler": (
+        lambda t: t.configured(autocast=torch.float16),
+        ValueError,
+        "scaler is None, expected a torch.amp.GradScaler",
+    ),
+    "another autocast": (
+        lambda t: t.configured(autocast=torch.float32),
+        ValueError,
+        "autocast is torch.float32, expected torch.bfloat16, torch.float16 or None",
+    ),
+    "limit": (lambda t: t.configured(gradient_clip=0.0), ValueError, "gradient_clip is 0.0"),
+    "parts": (lambda t: t.configured(micro_batches=0), ValueError, "micro_batches is 0"),
+    "an encoder's list of numbers": (
+        lambda t: t.but(encoder=lambda images: [1.0]),
+        TypeError,
+        "the encoder's 'map0' is float, expected a tensor",
+    ),
+    "an encoder's vectors of another batch": (
+        lambda t: t.but(encoder=lambda images: images[1:].flatten(2)),
+        ValueError,
+        r"feature 'map0' has shape \(5, 2, 16\), expected 6 samples",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input(name: str) -> None:
+    change, error, message = BAD[name]
+    given = toy()
+    before = [each.detach().clone() for each in given.generator.parameters()]
+    optimizer = torch.optim.SGD(given.generator.parameters(), lr=1.0)
+    with pytest.raises(error, match=message):
+        change(given).step(optimizer=optimizer)
+    assert all(map(torch.equal, before, given.generator.parameters()))
+
+
+def test_a_generator_with_batch_norm_may_run_in_one_part() -> None:
+    given = toy().but(generator=Normed().double())
+    assert given.step().stepped
+
+
+def test_one_sample_for_each_label_needs_no_guidance() -> None:
+    given = toy(samples=1)
+    with pytest.raises(ValueError, match="n_generated is 1, expected at least 2"):
+        given.step()
+
+
+def test_the_function_takes_any_samples() -> None:
+    """Points in the plane, and an encoder that is an arbitrary function to vectors."""
+    torch.manual_seed(0)
+    line = nn.Linear(3, 2).double()
+    out = grouped_drift_training_step(
+        lambda noise, labels, alpha: line(noise) + labels[:, None],
+        torch.randn(2, 6, 3, dtype=torch.float64),
+        torch.tensor([1, 0]),
+        torch.ones(2),
+        torch.randn(2, 5, 2, dtype=torch.float64),
+        optimizer=torch.optim.SGD(line.parameters(), lr=0.1),
+        config=GroupedDriftStepConfig(feature_config=None),
+    )
+    assert out.stepped
+    assert out.unconditional_weight is None
