@@ -15,6 +15,7 @@ from drifting_torch import (
     FeatureDriftingConfig,
     GroupedDriftStepConfig,
     MAEResNetEncoder,
+    MovingAverage,
     cfg_alpha_to_weight,
     extract_feature_maps,
 )
@@ -162,11 +163,16 @@ def test_stability_of_the_chain(
 
 def test_a_scale_too_great_skips_the_step_and_is_lowered() -> None:
     given = toy(dtype=torch.float32).configured(autocast=torch.float16)
-    before = [each.detach().clone() for each in given.generator.parameters()]
     optimizer = torch.optim.SGD(given.generator.parameters(), lr=0.1)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
-    out = given.step(optimizer=optimizer, scaler=scaler)
+    average = MovingAverage(given.generator, (0.5,))
+    with torch.no_grad():
+        given.generator.last.bias.add_(1.0)  # so that an update of the average would show
+    before = [each.detach().clone() for each in given.generator.parameters()]
+    held = average.averages(0.5)["last.bias"].clone()
+    out = given.step(optimizer=optimizer, scaler=scaler, average=average)
     assert not out.stepped
+    assert torch.equal(average.averages(0.5)["last.bias"], held)
     assert out.logs()["stepped"] == 0.0
     assert all(map(torch.equal, before, given.generator.parameters()))
     assert scaler.get_scale() == 2.0**39
@@ -200,3 +206,15 @@ def test_small_gradients_survive_float16_by_the_scaler() -> None:
 
     assert error(1.0) > 0.3
     assert error(2.0**10) < 0.05
+
+
+def test_clipping_sees_unscaled_gradients() -> None:
+    given = toy(dtype=torch.float32).configured(autocast=torch.float16)
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
+    norm = float(given.step(scaler=scaler).gradient_norm)
+    before = [each.detach().clone() for each in given.generator.parameters()]
+    out = given.configured(gradient_clip=norm / 2).step(rate=1.0, scaler=scaler)
+    assert float(out.gradient_norm) == pytest.approx(norm, rel=1e-6)
+    after = given.generator.parameters()
+    moved = [(now.detach() - old).flatten() for now, old in zip(after, before, strict=True)]
+    assert float(torch.cat(moved).norm()) == pytest.approx(norm / 2, rel=1e-3)

@@ -108,6 +108,18 @@ def test_autocast_in_micro_batches(dtype: torch.dtype) -> None:
     assert distance(gradients(4), gradients(1)) < 4 * torch.finfo(dtype).eps
 
 
+def test_an_autocast_region_around_the_step_changes_nothing() -> None:
+    """Its cache of cast weights, filled without a graph, must not cut the graphs of the parts."""
+    given = toy(dtype=torch.float32).configured(autocast=torch.bfloat16, micro_batches=4)
+    alone = given.gradients()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert distance(given.gradients(), alone) == 0.0
+    exact = toy(dtype=torch.float32).configured(micro_batches=4)
+    alone = exact.gradients()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert distance(exact.gradients(), alone) == 0.0
+
+
 def test_memory_is_that_of_one_part() -> None:
     """Bytes that autograd keeps at once, counted by its own hooks."""
 

@@ -70,7 +70,9 @@ class Pipeline:
 
         batches = MicroBatches(self.forward, loss, inputs.noise.device)
         size = inputs.groups[0] * inputs.groups[1]
-        return batches.backward(size, self.config.micro_batches, parameters)
+        # A region of the caller's would run backward passes in the narrow dtype as well.
+        with torch.autocast(inputs.noise.device.type, enabled=False):
+            return batches.backward(size, self.config.micro_batches, parameters)
 
     @implements("A9-3", "A9-5", "A7-alpha-cond")
     def forward(self, part: slice) -> dict[str, Tensor]:

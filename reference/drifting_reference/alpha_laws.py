@@ -55,6 +55,8 @@ def alpha_icdf(u: ArrayLike, n: float, atom: float = 0.0) -> Array:
     The least α with F(α) ≥ u: uniform u in [0, 1] give α its law.
     """
     u = np.asarray(u, dtype=np.float64)
+    if atom == 1:
+        return np.full_like(u, LOW)
     v = np.maximum(u - atom, 0.0) / (1 - atom)
     if n == 1:
         return LOW * (HIGH / LOW) ** v
