@@ -31,7 +31,7 @@ from drifting_parity.cases import (
 from drifting_parity.checks.core import Context
 from drifting_parity.report import NO_READING, AxisReport
 from drifting_reference import encoder_shapes
-from drifting_spec import AXES, MOOT, PRESETS, RELEASE, Readings, ReadingsError, Traits
+from drifting_spec import AXES, PRESETS, RELEASE, Readings, ReadingsError, Traits
 
 Answer = Mapping[str, Array]
 """What one probe shows, by quantity; a refusal is an empty mapping."""
@@ -324,5 +324,3 @@ def _battery() -> tuple[Probe, ...]:
 
 
 PROBES = _battery()
-
-__all__ = ["AGREES", "MOOT", "PROBES", "observe"]

@@ -22,7 +22,7 @@ from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
 from drifting_parity.measure import Figure, Measurement
-from drifting_parity.report import AxisReport, CheckOutcome, ClauseReport, Report, Verdict
+from drifting_parity.report import CheckOutcome, ClauseReport, Report, Verdict
 from drifting_parity.witnesses import measure
 from drifting_spec import Readings
 from drifting_spec.registry import Clause, load
@@ -281,8 +281,3 @@ def _decide(
 
 def _note(item: Measurement) -> str:
     return f" ({item.note})" if item.note else ""
-
-
-def judged_axes(report: Report) -> tuple[AxisReport, ...]:
-    """The axes on which a reading other than the one asked for was seen."""
-    return tuple(axis for axis in report.axes if axis.differs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drifting_reference.algorithm2 import affinities, balance, drift, mask_distances
+from drifting_reference.algorithm2 import drift, weights_from_distances
 from drifting_reference.arrays import Array
 from drifting_reference.field import mean_shift
 from drifting_reference.kernels import distances
@@ -39,12 +39,9 @@ def _weights(
     x: Array, y_pos: Array, y_neg: Array, T: float, mask_self: bool, readings: Readings
 ) -> tuple[Array, Array]:
     """W_pos [N, P] and W_neg [N, M] of ALG2-9."""
-    distance_neg, present_neg = mask_distances(distances(x, y_neg), mask_self, readings, 1.0)
-    distance_pos = distances(x, y_pos)
-    present = np.concatenate([np.ones(distance_pos.shape, dtype=np.bool_), present_neg], axis=1)
-    logit = -np.concatenate([distance_pos, distance_neg], axis=1) / T
-    weight = np.ones(logit.shape[1])
-    return balance(*affinities(logit, present, weight, len(y_pos), readings))
+    return weights_from_distances(
+        distances(x, y_pos), distances(x, y_neg), T, mask_self=mask_self, readings=readings
+    )
 
 
 @implements("T1")

@@ -144,6 +144,31 @@ def drift(W_pos: Array, W_neg: Array, y_pos: Array, y_neg: Array) -> Array:
 
 
 @implements("ALG2-4")
+def weights_from_distances(
+    distance_pos: Array,
+    distance_neg: Array,
+    T: float,
+    *,
+    mask_self: bool,
+    positive_weight: Array | None = None,
+    negative_weight: Array | None = None,
+    readings: Readings = PAPER,
+    mask_unit: float = 1.0,
+) -> tuple[Array, Array]:
+    """Algorithm 2 from ALG2-3 to ALG2-9: W_pos [N, P] and W_neg [N, M] of [N, P] and [N, M]."""
+    positives, negatives = distance_pos.shape[1], distance_neg.shape[1]
+    distance_neg, present_neg = mask_distances(distance_neg, mask_self, readings, mask_unit)
+    present = np.concatenate([np.ones(distance_pos.shape, dtype=np.bool_), present_neg], axis=1)
+    logit = -np.concatenate([distance_pos, distance_neg], axis=1) / T
+    weight = np.concatenate(
+        [
+            as_weight("positive_weight", positive_weight, (positives,)),
+            as_weight("negative_weight", negative_weight, (negatives,)),
+        ]
+    )
+    return balance(*affinities(logit, present, weight, positives, readings))
+
+
 def compute_V_from_distances(
     distance_pos: Array,
     distance_neg: Array,
@@ -161,17 +186,16 @@ def compute_V_from_distances(
 
     Normalised distances (with floors) are not always those of the normalised coordinates.
     """
-    distance_neg, present_neg = mask_distances(distance_neg, mask_self, readings, mask_unit)
-    present = np.concatenate([np.ones(distance_pos.shape, dtype=np.bool_), present_neg], axis=1)
-    logit = -np.concatenate([distance_pos, distance_neg], axis=1) / T
-    weight = np.concatenate(
-        [
-            as_weight("positive_weight", positive_weight, (len(y_pos),)),
-            as_weight("negative_weight", negative_weight, (len(y_neg),)),
-        ]
+    W_pos, W_neg = weights_from_distances(
+        distance_pos,
+        distance_neg,
+        T,
+        mask_self=mask_self,
+        positive_weight=positive_weight,
+        negative_weight=negative_weight,
+        readings=readings,
+        mask_unit=mask_unit,
     )
-    A_pos, A_neg = affinities(logit, present, weight, len(y_pos), readings)
-    W_pos, W_neg = balance(A_pos, A_neg)
     # W_pos and W_neg have equal row sums, so V is the same from any origin. Measured from a
     # sample, samples that coincide give exactly 0.
     origin = y_pos[0]

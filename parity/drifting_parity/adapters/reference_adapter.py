@@ -49,6 +49,20 @@ def as_seen(case: LossCase, dtype: DType) -> LossCase:
     )
 
 
+def solved(case: LossCase, readings: Readings) -> reference.DriftingLoss:
+    """Everything the reference computes on the way to the loss of a case, in float64."""
+    return reference.drifting_loss(
+        case.generated,
+        case.positive,
+        case.unconditional,
+        case.unconditional_weight,
+        generated_weight=case.generated_weight,
+        positive_weight=case.positive_weight,
+        temperatures=case.temperatures,
+        readings=readings,
+    )
+
+
 class ReferenceAdapter(Adapter):
     """``drifting_reference``: float64 always, on inputs rounded as the setting says."""
 
@@ -74,17 +88,7 @@ class ReferenceAdapter(Adapter):
 
     def loss(self, case: LossCase, readings: Readings, setting: Setting) -> LossObservation:
         """The loss of one feature and its gradient."""
-        seen = as_seen(case, setting.dtype)
-        found = reference.drifting_loss(
-            seen.generated,
-            seen.positive,
-            seen.unconditional,
-            seen.unconditional_weight,
-            generated_weight=seen.generated_weight,
-            positive_weight=seen.positive_weight,
-            temperatures=seen.temperatures,
-            readings=readings,
-        )
+        found = solved(as_seen(case, setting.dtype), readings)
         others = ("positive", "unconditional", "unconditional_weight")
         return LossObservation(
             loss=found.loss,

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-import drifting_reference as reference
+from drifting_parity.adapters.reference_adapter import solved
 from drifting_parity.cases import DType, LossCase
 from drifting_spec import Readings
 
@@ -31,25 +31,18 @@ def relative_bound(case: LossCase, readings: Readings, dtype: DType) -> float:
 
     Formed with the paper's affinities, which bound those of the other readings in size.
     """
-    solved = reference.drifting_loss(
-        case.generated,
-        case.positive,
-        case.unconditional,
-        case.unconditional_weight,
-        temperatures=case.temperatures,
-        readings=readings,
-    )
-    size = float(np.sqrt(np.mean(solved.drift**2)))
+    found = solved(case, readings)
+    size = float(np.sqrt(np.mean(found.drift**2)))
     if size == 0.0:
         return 0.0
     total = 0.0
     for index, temperature in enumerate(case.temperatures):
-        lam = float(np.sqrt(np.mean(solved.drift_scale[index] ** 2)))
+        lam = float(np.sqrt(np.mean(found.drift_scale[index] ** 2)))
         if lam > 0.0:
             unit = 1.0
             if readings.temperature_scaling == "raw":
                 unit = 1.0 / math.sqrt(case.generated.shape[-1])
-            total += _weighted_spread(case, solved.feature_scale, temperature * unit) / lam
+            total += _weighted_spread(case, found.feature_scale, temperature * unit) / lam
     return _OPERATIONS * UNIT.get(dtype, 2.0**-24) * total / size
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.optimize import root_scalar
 
-import drifting_reference as reference
+from drifting_parity.adapters.reference_adapter import solved
 from drifting_parity.cases import Array, DType, LossCase, Manifest, VectorizeCase
 from drifting_parity.checks.core import Check, Context, Yield
 from drifting_parity.measure import Figure, at_least, compare, compare_direction, within
-from drifting_spec import Readings
+from drifting_spec import PAPER, Readings
 
 SIDES = (32, 16, 8, 4)
 """Sides of the maps of the paper's encoder, stage by stage."""
@@ -202,16 +202,9 @@ def _finite_differences(context: Context, case: LossCase, gradient: Array) -> It
 
 
 def _reference_slope(context: Context, case: LossCase, direction: Array, step: float) -> float:
-    solved = reference.drifting_loss(
-        case.generated,
-        case.positive,
-        case.unconditional,
-        case.unconditional_weight,
-        temperatures=case.temperatures,
-        readings=context.readings,
-    )
-    ahead = solved.frozen_target(case.generated + step * direction)
-    behind = solved.frozen_target(case.generated - step * direction)
+    found = solved(case, context.readings)
+    ahead = found.frozen_target(case.generated + step * direction)
+    behind = found.frozen_target(case.generated - step * direction)
     return (ahead - behind) / (2 * step)
 
 
@@ -232,8 +225,8 @@ def _line(shift: float) -> LossCase:
 def _cross(shift: float) -> float:
     """Sum of the cross terms: loss − T of the paper's readings."""
     case = _line(shift)
-    solved = reference.drifting_loss(case.generated, case.positive, temperatures=case.temperatures)
-    return float(solved.loss) - 2.0
+    found = solved(case, PAPER)
+    return float(found.loss) - 2.0
 
 
 def _sums_drifts(readings: Readings) -> bool:

@@ -7,7 +7,7 @@ compares values and gradients with the reference on the inputs as that dtype rou
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -94,14 +94,6 @@ def _offset_field(context: Context) -> Iterator[Measurement]:
         yield from found
 
 
-@dataclass(frozen=True)
-class _Coincidence:
-    """A way for samples to coincide."""
-
-    name: str
-    make: Callable[[int], LossCase]
-
-
 def _all_equal(channels: int) -> LossCase:
     """A zero-initialised generator: every generated sample is the same point."""
     case = _gaussian(f"all generated equal, C = {channels}", 41, channels=channels)
@@ -126,12 +118,8 @@ def _nearly_equal(channels: int) -> LossCase:
     return case.changed(generated=centre + 1e-3 * (case.generated - centre))
 
 
-COINCIDENCES = (
-    _Coincidence("all generated equal", _all_equal),
-    _Coincidence("generated equal to positives", _generated_equal_positives),
-    _Coincidence("duplicated samples", _duplicated),
-    _Coincidence("generated nearly equal", _nearly_equal),
-)
+COINCIDENCES = (_all_equal, _generated_equal_positives, _duplicated, _nearly_equal)
+"""Ways for samples to coincide, each for a number of channels."""
 
 
 def coincident(context: Context) -> Iterator[Yield]:
@@ -140,9 +128,9 @@ def coincident(context: Context) -> Iterator[Yield]:
     Kills distances from a Gram matrix, even a centred one, that turn a distance of 0 into √eps·R.
     """
     for at in _offered(context, WIDE):
-        for kind in COINCIDENCES:
+        for made in COINCIDENCES:
             for channels in (8, 64, 256) if not context.quick else (64,):
-                yield from _compared(at, kind.make(channels), "coincident")
+                yield from _compared(at, made(channels), "coincident")
 
 
 def degenerate(context: Context) -> Iterator[Yield]:
