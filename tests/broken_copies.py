@@ -91,13 +91,15 @@ def _without_channels(problem: _core.Problem, sums: Tensor) -> Tensor:
     return _drift_scale(problem, sums) / math.sqrt(problem.generated.shape[-1])
 
 
-def _plain_gram(x: Tensor, y: Tensor, self_at: int | None = None) -> Tensor:
+def _plain_gram(
+    x: Tensor, y: Tensor, self_at: int | None = None, out: Tensor | None = None
+) -> Tensor:
     """Distances by expanded squares, coincident pairs not repaired."""
     squared = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
     found = (squared - 2 * x @ y.mT).clamp_min_(0).sqrt_()
     if self_at is not None:
         found[..., self_at : self_at + x.shape[-2]].diagonal(dim1=-2, dim2=-1).zero_()
-    return found
+    return found if out is None else out.copy_(found)
 
 
 _measure_distances = _core.measure_distances
@@ -107,10 +109,8 @@ def _without_centring(problem: _core.Problem, gathered: Iterable[Chunk]) -> tupl
     """D18: distances by expanded squares, without centring."""
     sets = [problem.positive, problem.generated, problem.unconditional]
     everything = torch.cat([each for each in sets if each is not None], dim=1).transpose(1, 2)
-    raw = everything.to(problem.dtype)
-    where_it_lies = [
-        replace(chunk, targets=chunk.part(raw).flatten(0, 1).contiguous()) for chunk in gathered
-    ]
+    raw = everything.to(problem.dtype).flatten(0, 1)
+    where_it_lies = [replace(chunk, targets=raw[chunk.groups].contiguous()) for chunk in gathered]
     with mock.patch.object(_core, "pair_distances", _plain_gram):
         return _measure_distances(problem, where_it_lies)
 

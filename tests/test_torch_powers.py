@@ -19,7 +19,7 @@ CASES: dict[str, tuple[Readings, tuple[float, ...]]] = {
     "squares": (PAPER, (0.4, 0.2, 0.05)),
     "floor": (replace(PAPER, affinity_floor="1e-6"), (0.02, 0.2)),
     "outside": (replace(PAPER, unconditional_weight="after_softmaxes"), (0.02, 0.05, 0.2)),
-    "add_100": (replace(PAPER, self_mask="add_100"), (5.0, 20.0)),
+    "add_100": (replace(PAPER, self_mask="add_100"), (0.05, 0.2)),
     "add_1e6": (replace(PAPER, self_mask="add_1e6"), (0.05, 0.2)),
 }
 
@@ -55,20 +55,61 @@ def test_one_exponential_serves_all_temperatures(
     name: str, channels: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[bool] = []
-    original = _powers.drifts_by_powers
+    original = _powers.deliver_coefficients
 
-    def watched(*arguments: object) -> list[Tensor] | None:
-        found = original(*arguments)  # pyright: ignore[reportArgumentType] -- passed on
-        taken.append(found is not None)
-        return found
+    def watched(*arguments: object) -> bool:
+        taken.append(original(*arguments))  # pyright: ignore[reportArgumentType] -- passed on
+        return taken[-1]
 
-    monkeypatch.setattr(_powers, "drifts_by_powers", watched)
+    monkeypatch.setattr(_powers, "deliver_coefficients", watched)
     fast = solved(name, channels, weighted, torch.float64)
     assert taken
     assert all(taken)
-    monkeypatch.setattr(_powers, "drifts_by_powers", lambda *arguments: None)
+    monkeypatch.setattr(_powers, "deliver_coefficients", lambda *arguments: False)
     for one, two in zip(fast, solved(name, channels, weighted, torch.float64), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-14)
+
+
+def test_a_mask_that_is_felt_takes_the_general_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At τ = 20 an own entry with 100 added is one among the others."""
+    monkeypatch.setitem(CASES, "felt", (replace(PAPER, self_mask="add_100"), (5.0, 20.0)))
+    taken: list[bool] = []
+    original = _powers.deliver_coefficients
+    monkeypatch.setattr(
+        _powers, "deliver_coefficients", lambda *given: taken.append(original(*given))
+    )
+    solved("felt", 5, True, torch.float64)
+    assert taken
+    assert not any(taken)
+
+
+@pytest.mark.parametrize("readings", [PAPER, PRESETS["release"]], ids=["paper", "release"])
+@pytest.mark.parametrize("which", ["positive", "generated", "unconditional"])
+@pytest.mark.parametrize("far", [3.0, 8.0, 40.0, 1e4])
+def test_outliers(
+    which: str, far: float, readings: Readings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sample far away: a column or a row whose nearest is far, by every path alike."""
+    sets = {
+        "generated": samples(1, 40, 2, 8, seed=11),
+        "positive": samples(1, 30, 2, 8, seed=12),
+        "unconditional": samples(1, 9, 2, 8, seed=13),
+    }
+    sets[which][:, 0] *= far
+    weight = torch.full((1, 9), 1.5, dtype=torch.float64)
+
+    def found() -> tuple[Tensor, Tensor]:
+        leaf = sets["generated"].clone().requires_grad_()
+        parts = (sets["positive"], sets["unconditional"], weight)
+        output = drifting_loss(leaf, *parts, readings=readings)
+        output.loss.backward()
+        assert leaf.grad is not None
+        return output.drift_scale, leaf.grad
+
+    fast = found()
+    monkeypatch.setattr(_powers, "deliver_coefficients", lambda *arguments: False)
+    for one, two in zip(fast, found(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-13)
 
 
 def test_temperatures_without_whole_ratios_take_the_general_path() -> None:

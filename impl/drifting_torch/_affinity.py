@@ -20,13 +20,12 @@ class Targets:
 
     ``positives`` columns come first; ``masked`` says whether the next N are the generated samples
     themselves, each row's own to be masked. ``weight`` [B, 1, M] holds the kernel weights, None
-    where all are one; ``log_weight`` its logarithm.
+    where all are one.
     """
 
     positives: int
     masked: bool
     weight: Tensor | None = None
-    log_weight: Tensor | None = None
 
 
 def self_entries(matrix: Tensor, targets: Targets) -> Tensor:
@@ -94,8 +93,8 @@ def _weighted(affinity: Tensor, weight: Tensor | None) -> Tensor:
 def _row_normalizer(logits: Tensor, targets: Targets, readings: Readings) -> Tensor:
     """Logarithm of the sums over y [B, N, 1], or [B, N, M] where the two sets have one each."""
     weighted = logits
-    if targets.log_weight is not None and readings.unconditional_weight != "after_softmaxes":
-        weighted = logits + targets.log_weight
+    if targets.weight is not None and readings.unconditional_weight != "after_softmaxes":
+        weighted = logits + targets.weight.log()
     if readings.kernel_normalization == "joint":
         return _finite(torch.logsumexp(weighted, dim=-1, keepdim=True))
     positive, negative = weighted.tensor_split([targets.positives], dim=-1)

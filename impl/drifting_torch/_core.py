@@ -7,7 +7,6 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from itertools import combinations
@@ -18,10 +17,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drifting_spec import implements
-from drifting_torch import _powers
-from drifting_torch._affinity import Targets, affinities, balanced, masked_logits
+from drifting_torch._coefficients import Coefficients
 from drifting_torch._distances import pair_distances
-from drifting_torch._powers import Buffers
 from drifting_torch._problem import Chunk, Problem, chunks, group_slices
 from drifting_torch._statistics import (
     RELEASE_DISTANCE,
@@ -58,35 +55,30 @@ class Solution:
     labels: Tensor | None = None
 
 
-def _points(problem: Problem, chunk: Chunk) -> Tensor:
-    """The generated samples among a chunk's targets [B, N, C]."""
-    first = problem.positive.shape[1]
-    return chunk.targets[:, first : first + problem.generated.shape[1]]
+def _points(problem: Problem, targets: Tensor) -> Tensor:
+    """The generated samples [B, N, C] among a chunk's targets."""
+    return targets.narrow(1, problem.positive.shape[1], problem.generated.shape[1])
 
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
 def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tensor, Tensor]:
-    """All distances [L, V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean."""
+    """All distances [L·V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean."""
     labels, count, vectors, _ = problem.generated.shape
-    distances = torch.empty(
-        (labels, vectors, count, problem.targets),
-        dtype=problem.dtype,
-        device=problem.generated.device,
-    )
-    columns = torch.empty(
-        (labels, vectors, problem.targets), dtype=problem.wide, device=distances.device
-    )
+    device, groups = problem.generated.device, labels * vectors
+    distances = torch.empty((groups, count, problem.targets), dtype=problem.dtype, device=device)
+    columns = torch.empty((groups, problem.targets), dtype=problem.wide, device=device)
+    floored = problem.readings.floors == "release" and problem.normalized
     for chunk in gathered:
-        found = pair_distances(_points(problem, chunk), chunk.targets, problem.positive.shape[1])
-        if problem.readings.floors == "release" and problem.normalized:
+        found = distances[chunk.groups]
+        points = _points(problem, chunk.targets)
+        pair_distances(points, chunk.targets, problem.positive.shape[1], out=found)
+        if floored:
             found.clamp_min_(RELEASE_DISTANCE)
-        shape = chunk.part(distances).shape
-        chunk.part(distances).copy_(found.view(shape))
-        chunk.part(columns).copy_(found.sum(-2).view(shape[:2] + shape[3:]))
-    return distances, distance_sums(problem, distances, columns)
+        columns[chunk.groups] = found.sum(-2)
+    return distances, distance_sums(problem, distances, columns.view(labels, vectors, -1))
 
 
-@implements("EQ-22", "EQ-23", "EQ-25", "A6-tau", "A6-lambda", "ALG2-10")
+@implements("EQ-23", "EQ-25", "A6-lambda", "ALG2-10")
 def drifts(
     problem: Problem,
     gathered: Iterable[Chunk],
@@ -94,107 +86,39 @@ def drifts(
     coordinate_scale: Tensor,
     distance_scale: Tensor,
 ) -> tuple[list[Tensor], Tensor]:
-    """Every temperature's drift V [L, V, N, C] on φ̃, and its squares summed [T, L, V]."""
+    """Every temperature's drift V [L·V, N, C] on φ̃, and its squares summed [T, L, V]."""
     labels, count, vectors, channels = problem.generated.shape
-    device, shape = distances.device, (labels, vectors)
-    drift = [
-        torch.empty((*shape, count, channels), dtype=problem.dtype, device=device)
-        for _ in problem.temperatures
-    ]
-    energy = torch.empty((len(drift), *shape), dtype=problem.wide, device=device)
-    per_distance = reciprocal(distance_scale).expand(shape)
-    per_coordinate = reciprocal(coordinate_scale).expand(shape)
-    buffers: Buffers | None = None
+    like, size = distances.new_empty, labels * vectors
+    drift = [like((size, count, channels)) for _ in problem.temperatures]
+    norms = like((len(drift), size, count))
+    coefficients = Coefficients.of(problem, coordinate_scale, distance_scale)
     for chunk in gathered:
-        found = chunk.part(distances).flatten(0, 1)
-        unit = chunk.part(per_distance).reshape(-1, 1, 1)
-        moved = None
-        if device.type == "cpu" and _powers.applies(problem.readings) and problem.normalized:
-            if buffers is None:
-                buffers = Buffers.like(found)
-            moved = _by_powers(problem, chunk, found, unit, buffers.first(len(found)))
-        if moved is None:
-            moved = _one_by_one(problem, chunk, found, unit)
-        scale = chunk.part(per_coordinate).reshape(-1, 1, 1).to(problem.dtype)
-        for index, each in enumerate(moved):
-            here = chunk.part(drift[index])
-            each.mul_(scale)
-            here.copy_(each.view_as(here))
-            chunk.part(energy[index]).copy_(_squares(each, problem).view(here.shape[:2]))
-    return drift, energy
+
+        def move(index: int, found: Tensor, chunk: Chunk = chunk) -> None:
+            here = drift[index][chunk.groups]
+            torch.bmm(found, chunk.targets, out=here)
+            torch.linalg.vector_norm(here, dim=-1, out=norms[index, chunk.groups])
+
+        coefficients.deliver(chunk, distances[chunk.groups], move)
+    energy = [_squares(*each, problem) for each in zip(norms, drift, strict=True)]
+    return drift, torch.stack(energy).view(-1, labels, vectors)
 
 
-def _squares(drift: Tensor, problem: Problem) -> Tensor:
-    """Sum of squares [...] of each group's drift [..., N, C], without under- or overflow."""
-    if drift.dtype == problem.wide:
-        return drift.square().sum((-2, -1))
-    rows = torch.linalg.vector_norm(drift, dim=-1)
-    if drift.device.type == "cpu" and _IN_RANGE[0] < rows.min() and rows.max() < _IN_RANGE[1]:
-        return rows.to(problem.wide).square().sum(-1)
-    return drift.to(problem.wide).square().sum((-2, -1))
+def _squares(norms: Tensor, drift: Tensor, problem: Problem) -> Tensor:
+    """Sum of squares [G] of each group's drift [G, N, C], of which ``norms`` [G, N] are the rows'.
+
+    Norms that under- or overflowed their dtype are not used.
+    """
+    if drift.dtype != problem.wide and drift.device.type == "cpu":
+        lowest, highest = norms.aminmax()
+        if not (_IN_RANGE[0] < lowest.item() and highest.item() < _IN_RANGE[1]):
+            parts = (drift[here].to(problem.wide) for here in group_slices(problem))
+            return torch.cat([part.square_().sum((-2, -1)) for part in parts])
+    return norms.to(problem.wide).square_().sum(-1)
 
 
 _IN_RANGE = (1e-15, 1e15)
 """Norms whose squares are far inside float32."""
-
-
-def _root_scaled(problem: Problem) -> float:
-    """What multiplies the temperatures: √C (EQ-22) unless they are raw."""
-    raw = not problem.normalized or problem.readings.temperature_scaling == "raw"
-    return 1.0 if raw else math.sqrt(problem.generated.shape[-1])
-
-
-def _mask_unit(problem: Problem) -> float:
-    """One unit of an additive mask: of the mean distance for add_100, else of a distance."""
-    of_mean = problem.normalized and problem.readings.self_mask == "add_100"
-    return math.sqrt(problem.generated.shape[-1]) if of_mean else 1.0
-
-
-def _by_powers(
-    problem: Problem, chunk: Chunk, distances: Tensor, unit: Tensor, buffers: Buffers
-) -> list[Tensor] | None:
-    """All temperatures of a chunk from one exponential, None where that does not serve."""
-    powers = _powers.whole_powers(problem.temperatures)
-    if powers is None:
-        return None
-    highest = max(problem.temperatures) * _root_scaled(problem)
-    mask = -math.inf
-    if problem.readings.self_mask != "exclude":
-        size = 1e6 if problem.readings.self_mask == "add_1e6" else 100.0
-        mask = -size * _mask_unit(problem) / highest
-    return _powers.drifts_by_powers(
-        distances,
-        (-unit / highest).to(problem.dtype),
-        chunk.targets,
-        _targets(problem, chunk, problem.generated.shape[2]),
-        powers,
-        mask,
-        problem.readings,
-        buffers,
-    )
-
-
-def _one_by_one(problem: Problem, chunk: Chunk, distances: Tensor, unit: Tensor) -> list[Tensor]:
-    """The drifts of a chunk, temperature by temperature, under any readings."""
-    targets = _targets(problem, chunk, problem.generated.shape[2])
-    found: list[Tensor] = []
-    for temperature in problem.temperatures:
-        effective = temperature * _root_scaled(problem)
-        factor = (unit / effective).to(problem.dtype)
-        shift = torch.full_like(factor, _mask_unit(problem) / effective)
-        logits = masked_logits(distances, factor, shift, targets, problem.readings)
-        coefficients = balanced(affinities(logits, targets, problem.readings), targets)
-        found.append(torch.bmm(coefficients, chunk.targets))
-    return found
-
-
-def _targets(problem: Problem, chunk: Chunk, vectors: int) -> Targets:
-    if problem.weight is None:
-        return Targets(problem.positive.shape[1], masked=True)
-    weight = problem.weight[chunk.labels].to(problem.dtype)
-    width = len(range(*chunk.vectors.indices(vectors)))
-    columns = weight.unsqueeze(1).expand(-1, width, -1).reshape(-1, 1, weight.shape[-1])
-    return Targets(problem.positive.shape[1], True, columns, columns.log())
 
 
 def _drift_scale(problem: Problem, sums: Tensor) -> Tensor:
@@ -204,17 +128,19 @@ def _drift_scale(problem: Problem, sums: Tensor) -> Tensor:
 
 
 @implements("EQ-A6tau", "A6-order")
-def _summed(problem: Problem, drift: list[Tensor], inverse: Tensor) -> tuple[Tensor, Tensor]:
-    """Ṽ = Σ V_τ/λ_τ in the memory of the first, and its squares summed [L, V]."""
-    summed = drift[0]
-    squares = torch.empty_like(inverse[0])
+def _summed(problem: Problem, drift: list[Tensor], inverse: Tensor, slope: Tensor) -> Tensor:
+    """Squares [L, V] of Ṽ = Σ V_τ/λ_τ; the first drift becomes Ṽ times ``slope`` [L, V]."""
+    labels, count, vectors, _ = problem.generated.shape
+    norms = drift[0].new_empty((labels * vectors, count))
+    factors = inverse.reshape(len(drift), -1, 1, 1).to(drift[0].dtype)
     for here in group_slices(problem):
-        part = summed[here]
-        part.mul_(inverse[0][here][..., None, None].to(problem.dtype))
-        for index in range(1, len(drift)):
-            part.addcmul_(drift[index][here], inverse[index][here][..., None, None].to(part.dtype))
-        squares[here] = _squares(part, problem)
-    return summed, squares
+        part = drift[0][here].mul_(factors[0][here])
+        for each, factor in zip(drift[1:], factors[1:], strict=True):
+            part.addcmul_(each[here], factor[here])
+        torch.linalg.vector_norm(part, dim=-1, out=norms[here])
+    squares = _squares(norms, drift[0], problem).view(labels, vectors)
+    drift[0].mul_(slope.reshape(-1, 1, 1).to(drift[0].dtype))
+    return squares
 
 
 @implements("EQ-26", "A6-mse", "A5-sum")
@@ -288,13 +214,14 @@ def _mean_square(
 ) -> tuple[Tensor, Tensor]:
     """``per_label`` [L] and its gradient [L, N, V, C], in the memory of the first drift."""
     inverse = inverse.expand_as(energy)
-    summed, squares = _summed(problem, drift, inverse)
-    if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
-        squares = (energy * inverse.square()).sum(0)
     factor = _per_entry(problem)
     slope = (-2.0 * factor * reciprocal(coordinate_scale)).expand(energy.shape[1:])
-    summed.mul_(slope[:, :, None, None].to(problem.dtype))
-    return squares.sum(1) * factor, summed.transpose(1, 2)
+    squares = _summed(problem, drift, inverse, slope)
+    if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
+        squares = (energy * inverse.square()).sum(0)
+    labels, count, vectors, channels = problem.generated.shape
+    gradient = drift[0].view(labels, vectors, count, channels).transpose(1, 2)
+    return squares.sum(1) * factor, gradient
 
 
 def _totals(problem: Problem, sums: Tensor, drift: list[Tensor]) -> Tensor:

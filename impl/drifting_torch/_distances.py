@@ -17,20 +17,24 @@ _FEW_CHANNELS = 4
 """Up to this many channels exact distances cost no more than the Gram matrix."""
 
 
-def pair_distances(x: Tensor, y: Tensor, self_at: int | None = None) -> Tensor:
+def pair_distances(
+    x: Tensor, y: Tensor, self_at: int | None = None, out: Tensor | None = None
+) -> Tensor:
     """Distances [B, N, M] between ``x`` [B, N, C] and ``y`` [B, M, C], in their dtype.
 
     Both are to be centred: measured from a common centre for each of the B groups. With
     ``self_at`` the columns from there on are ``x`` itself, whose own entries are exactly 0.
     On a GPU the distances are exact ones: finding the pairs to repair would stop the device.
     """
+    if out is None:
+        out = x.new_empty((*x.shape[:-1], y.shape[-2]))
     if x.shape[-1] <= _FEW_CHANNELS or x.device.type != "cpu":
-        distances = exact_distances(x, y)
+        out.copy_(exact_distances(x, y))
     else:
-        distances = _from_gram(x, y, self_at)
+        _from_gram(x, y, self_at, out)
     if self_at is not None:
-        _own(distances, self_at).zero_()
-    return distances
+        _own(out, self_at).zero_()
+    return out
 
 
 def _own(matrix: Tensor, self_at: int) -> Tensor:
@@ -39,24 +43,30 @@ def _own(matrix: Tensor, self_at: int) -> Tensor:
     return matrix[..., self_at : self_at + rows].diagonal(dim1=-2, dim2=-1)
 
 
-def _from_gram(x: Tensor, y: Tensor, self_at: int | None) -> Tensor:
+def _from_gram(x: Tensor, y: Tensor, self_at: int | None, out: Tensor) -> None:
     norms = y.square().sum(-1)
     x_norms = x.square().sum(-1) if self_at is None else norms[:, self_at:][:, : x.shape[1]]
-    both = x_norms.unsqueeze(-1) + norms.unsqueeze(-2)
-    squared = torch.baddbmm(both, x, y.mT, alpha=-2)
+    torch.add(x_norms.unsqueeze(-1), norms.unsqueeze(-2), out=out)
+    out.baddbmm_(x, y.mT, alpha=-2)
     if self_at is not None:  # known to be 0: nothing to repair
-        _own(squared, self_at).copy_(_own(both, self_at))
+        _own(out, self_at).fill_(torch.inf)
     # The Gram form errs by about eps·(|x|²+|y|²), so by eps·(|x|²+|y|²) / 2d in the distance. At
     # the threshold d² = √√eps·(|x|²+|y|²) that is 4e-7 of √(|x|²+|y|²) in float32.
-    suspect = squared < both.mul_(torch.finfo(x.dtype).eps ** 0.25)
+    threshold = torch.finfo(x.dtype).eps ** 0.25
+    most = norms.amax(-1) + x_norms.amax(-1)
+    if bool((out.amin((-2, -1)) > most.mul_(threshold)).all()):
+        out.sqrt_()
+        return
+    both = x_norms.unsqueeze(-1) + norms.unsqueeze(-2)
+    suspect = out < both.mul_(threshold)
     repairs = int(suspect.sum())
-    if repairs * _DENSE > squared.numel():
-        return exact_distances(x, y)
-    distances = squared.clamp_min_(0).sqrt_()
+    if repairs * _DENSE > out.numel():
+        out.copy_(exact_distances(x, y))
+        return
+    out.clamp_min_(0).sqrt_()
     if repairs:
         group, row, column = suspect.nonzero().unbind(1)
-        distances[group, row, column] = (x[group, row] - y[group, column]).square_().sum(-1).sqrt_()
-    return distances
+        out[group, row, column] = (x[group, row] - y[group, column]).square_().sum(-1).sqrt_()
 
 
 def exact_distances(x: Tensor, y: Tensor) -> Tensor:

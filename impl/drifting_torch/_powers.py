@@ -1,28 +1,38 @@
 """The paper's and the release's affinities for several temperatures from one exponential.
 
-The temperatures of the paper are τ_max over whole numbers (1, 4, 10), so that e^(−d/τ) is a power
-of q = e^(−d/τ_max): two exponentials, with the row's and with the column's extremum taken out, and
-a few products serve all temperatures. Written with out= buffers that stay in cache. It computes
-what ``_affinity`` and the product with the targets compute, and is tested against them.
+The temperatures of the paper are τ_max over whole numbers k (1, 4, 10), so that e^(−d/τ) is a power
+of e^(−d/τ_max). A softmax does not change where its logits are shifted, so distances may be
+measured from what is nearest: E = e^(−(d − ρ − θ)/τ_max) with ρ_n = min_m d_nm, and θ_m = 0 or,
+where that leaves too little of some column, θ_m = min_n (d_nm − ρ_n). The affinity is
+
+    A = E^k · √(e^(−ρk/τ_max) / Σ_m E^k e^(−θk/τ_max)) · √(e^(−θk/τ_max) / Σ_n E^k e^(−ρk/τ_max)):
+
+a power times a factor of the row times a factor of the column, one exponential an entry for all
+temperatures. It computes what ``_affinity`` computes, and is tested against it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from drifting_spec import Readings
-from drifting_torch._affinity import Targets, balanced, self_entries
+from drifting_torch._affinity import Targets, self_entries
 
 _LARGEST_POWER = 64
 
-_RANGE = 40.0
-"""How far apart, in units of τ_max, the nearest positive and the nearest negative of a sample may
-be. Beyond it a factor that float32 rounds to 0 could be all that a sample sees."""
+_RANGE = {torch.float32: 80.0, torch.float64: 600.0}
+"""Logits whose exponential neither vanishes nor overflows."""
+
+_LEAST = {torch.float32: 1e-35, torch.float64: 1e-290}
+"""Sums above it hold what enters them to full precision."""
+
+_NEGLIGIBLE = 300.0
+"""Logits by which a sample's own entry must lie below all that counts to be left out."""
 
 
 def whole_powers(temperatures: tuple[float, ...]) -> tuple[int, ...] | None:
@@ -50,24 +60,24 @@ def applies(readings: Readings) -> bool:
 class Buffers:
     """Memory [groups, N, M] that the chunks of one feature share."""
 
-    row: Tensor
-    column: Tensor
-    root: Tensor
+    base: Tensor
+    square: Tensor
     spare: Tensor
 
     @classmethod
     def like(cls, distances: Tensor) -> Buffers:
-        """Four buffers of the shape of one chunk's distances [B, N, M]."""
-        return cls(*(torch.empty_like(distances) for _ in range(4)))
+        """Buffers of the shape of one chunk's distances [B, N, M]."""
+        return cls(*(torch.empty_like(distances) for _ in range(3)))
 
     def first(self, groups: int) -> Buffers:
         """The part of them that a last, smaller chunk needs."""
-        parts = (self.row, self.column, self.root, self.spare)
-        return Buffers(*(part[:groups] for part in parts))
+        if groups == len(self.base):
+            return self
+        return Buffers(self.base[:groups], self.square[:groups], self.spare[:groups])
 
 
-def _ascend(base: Tensor, spare: Tensor, powers: list[int]) -> Iterator[tuple[int, Tensor]]:
-    """Raise ``base`` in place to each of the ascending ``powers``; ``spare`` holds a square.
+def _ascend(base: Tensor, square: Tensor, powers: list[int]) -> Iterator[int]:
+    """Raise ``base`` in place to each of the ascending ``powers``; ``square`` holds a square.
 
     (1, 4, 10) takes four products: x², x⁴ = x²·x², x¹⁰ = x⁴·x⁴·x². Other chains take a pow.
     """
@@ -77,92 +87,171 @@ def _ascend(base: Tensor, spare: Tensor, powers: list[int]) -> Iterator[tuple[in
             base.mul_(base)
             kept = 0
         elif power == 4 * at:
-            torch.mul(base, base, out=spare)
-            torch.mul(spare, spare, out=base)
+            torch.mul(base, base, out=square)
+            torch.mul(square, square, out=base)
             kept = 2 * at
         elif kept and power == 2 * at + kept:
-            base.mul_(base).mul_(spare)
+            base.mul_(base).mul_(square)
             kept = 0
         elif power != at:
             base.pow_(power / at)
             kept = 0
         at = power
-        yield power, base
+        yield power
 
 
-def drifts_by_powers(
-    distances: Tensor,
-    per_distance: Tensor,
-    centred: Tensor,
-    targets: Targets,
-    powers: tuple[int, ...],
-    mask_logit: float,
-    readings: Readings,
-    buffers: Buffers,
-) -> list[Tensor] | None:
-    """Drifts [B, N, C] of one chunk for every power, before the coordinates' scale.
+@dataclass(frozen=True)
+class Kernel:
+    """What the affinities of a chunk are besides its distances.
 
-    ``per_distance`` [B, 1, 1] turns distances into logits at the highest temperature;
-    ``mask_logit`` is added to every sample's own entry (−inf excludes it). Returns None where the
-    samples are so far from one side that the general path must be taken.
+    ``rate`` [B, 1, 1], or of one element, turns distances into logits at the highest temperature;
+    ``mask_logit`` is what is added to a sample's own logit; ``scale`` [B, 1, 1], or of one element,
+    multiplies what comes out. Columns before ``weighted`` weigh 1.
     """
-    logits = torch.mul(distances, per_distance, out=buffers.root)
-    if targets.masked:
-        own = self_entries(logits, targets)
-        if math.isinf(mask_logit):
-            own.fill_(mask_logit)
-        else:
-            own.add_(mask_logit)
-    positive_top, negative_top = (
-        part.amax(-1, keepdim=True) for part in logits.tensor_split([targets.positives], dim=-1)
+
+    powers: tuple[int, ...]
+    rate: Tensor
+    mask_logit: float
+    scale: Tensor
+    targets: Targets
+    weighted: int
+    readings: Readings
+
+    @property
+    def floor(self) -> float:
+        """The least affinity: the reading's floor is one of the softmaxes' product."""
+        floor = self.readings.affinity_floor
+        return 0.0 if floor == "none" else math.sqrt(float(floor))
+
+
+Deliver = Callable[[int, Tensor], object]
+
+
+def deliver_coefficients(
+    distances: Tensor, kernel: Kernel, buffers: Buffers, deliver: Deliver
+) -> bool:
+    """Form the drift's coefficients [B, N, M] of a chunk's distances for every power.
+
+    ``deliver(index, coefficients)`` is called once for each of the powers, with a matrix whose
+    product with the targets is the drift; it may be overwritten afterwards. Returns False, and
+    what was delivered is void, where samples are so far from one side or from one another that
+    the general path must be taken.
+    """
+    own = self_entries(distances, kernel.targets)
+    kept = own.clone()
+    own.fill_(torch.finfo(distances.dtype).max / 4)
+    row = distances.amin(-1, keepdim=True)
+    lowest, highest = row.aminmax(dim=1, keepdim=True)
+    middle = (lowest + highest).mul_(0.5)
+    done = False
+    for shifted in (False, True):
+        column = _column(distances, row, buffers.base) if shifted else None
+        if not _serves(middle, highest, column, kernel):
+            break
+        base = _exponential(distances, row, column, kernel.rate, buffers.base)
+        of_row = torch.sub(middle, row).mul_(kernel.rate)
+        of_column = None if column is None else column * -kernel.rate
+        if _deliver(base, of_row, of_column, kernel, buffers, deliver):
+            done = True
+            break
+    own.copy_(kept)
+    return done
+
+
+def _column(distances: Tensor, row: Tensor, spare: Tensor) -> Tensor:
+    """θ [B, 1, M]: how far the nearest of each column is from being its row's nearest."""
+    column = torch.sub(distances, row, out=spare).amin(1, keepdim=True)
+    # Where a sample is the only one, its own column has no other entry.
+    return column.masked_fill_(column > torch.finfo(column.dtype).max / 8, 0.0)
+
+
+def _serves(middle: Tensor, highest: Tensor, column: Tensor | None, kernel: Kernel) -> bool:
+    """Whether the rows' factors are in range, and a sample's own entry is negligible if masked."""
+    spread, height = highest - middle, highest
+    if column is not None:
+        height = highest + column.amax(-1, keepdim=True)
+    found = torch.cat([spread, height], 1).mul_(kernel.rate).amax((0, 2)).tolist()
+    return (
+        found[0] * max(kernel.powers) <= _RANGE[middle.dtype]
+        and found[1] <= -kernel.mask_logit - _NEGLIGIBLE
     )
-    apart = (positive_top - negative_top).abs_().max().item()
-    if not apart <= _RANGE:
-        return None
-    row = torch.sub(logits, torch.maximum(positive_top, negative_top), out=buffers.row).exp_()
-    tops = logits.amax(-2, keepdim=True)
-    column = torch.sub(logits, tops, out=buffers.column).exp_()
-    root = torch.sqrt(row, out=buffers.root).mul_(torch.sqrt(column, out=buffers.spare))
-    wanted = sorted(set(powers))
-    weight = targets.weight
-    rows: dict[int, Tensor] = {}
-    for power, at in _ascend(row, buffers.spare, wanted):
-        if weight is not None and readings.unconditional_weight == "replication":
-            rows[power] = torch.bmm(at, weight.mT)
-        else:
-            rows[power] = at.sum(-1, keepdim=True)
-    columns = {
-        power: at.sum(-2, keepdim=True).rsqrt_()
-        for power, at in _ascend(column, buffers.spare, wanted)
-    }
-    floor = 0.0 if readings.affinity_floor == "none" else float(readings.affinity_floor) ** 0.5
-    found: dict[int, Tensor] = {}
-    for power, at in _ascend(root, buffers.row, wanted):
-        if floor:
-            scaled = torch.mul(at, columns[power], out=buffers.spare).mul_(rows[power].rsqrt())
-            found[power] = _drift(scaled.clamp_min_(floor), weight, centred, targets.positives)
-        else:
-            # ``at`` itself is raised further, so the factor is what must be given here.
-            factor = columns[power] if weight is None else columns[power] * weight
-            found[power] = _drift(at, factor, centred, targets.positives).div_(rows[power])
-    # Temperatures may repeat, and what is returned may be written to.
-    repeated = len(wanted) < len(powers)
-    return [found[power].clone() if repeated else found[power] for power in powers]
 
 
-def _drift(affinity: Tensor, factor: Tensor | None, centred: Tensor, positives: int) -> Tensor:
-    """Attraction times repelling mass less repulsion times attracting mass [B, N, C].
+def _exponential(
+    distances: Tensor, row: Tensor, column: Tensor | None, rate: Tensor, out: Tensor
+) -> Tensor:
+    """E [B, N, M]; ``column`` None stands for zeros."""
+    if column is not None:
+        torch.sub(distances, row, out=out).sub_(column).mul_(rate).neg_()
+    elif rate.numel() == 1:
+        torch.sub(row * rate, distances, alpha=rate.item(), out=out)
+    else:
+        torch.sub(row, distances, out=out).mul_(rate)
+    return out.exp_()
 
-    ``factor`` [B, 1, M] multiplies the columns. It goes into whichever is smaller, the affinities
-    or the targets.
+
+def _deliver(
+    base: Tensor,
+    of_row: Tensor,
+    of_column: Tensor | None,
+    kernel: Kernel,
+    buffers: Buffers,
+    deliver: Deliver,
+) -> bool:
+    """Deliver the coefficients from E and the logits of its rows and columns."""
+    weight, spare = kernel.targets.weight, buffers.spare
+    part = None if weight is None else weight[..., kernel.weighted :]
+    sides = spare.tensor_split([kernel.targets.positives], dim=-1)
+    wanted = sorted(set(kernel.powers))
+    least: list[Tensor] = []
+    for power in _ascend(base, buffers.square, wanted):
+        half_row = (of_row * (0.5 * power)).exp_()
+        column_sum = torch.bmm(half_row.square().mT, base)
+        row_sum = _row_sum(base, of_column, power, kernel, spare)
+        least = [column_sum, row_sum]
+        column = column_sum.rsqrt()
+        if of_column is not None:
+            column.mul_((of_column * (0.5 * power)).exp_())
+        row = half_row.mul_(row_sum.rsqrt())
+        torch.mul(base, column, out=spare)
+        if kernel.floor:
+            torch.maximum(spare, row.reciprocal().mul_(kernel.floor), out=spare)
+        if part is not None:
+            spare[..., kernel.weighted :].mul_(part)
+        least += _balance(sides, row.square_().mul_(kernel.scale))
+        for index, other in enumerate(kernel.powers):
+            if other == power:
+                deliver(index, spare)
+    # All these sums are least at the highest power.
+    return torch.stack([each.amin() for each in least]).amin().item() > _LEAST[base.dtype]
+
+
+def _row_sum(
+    base: Tensor, of_column: Tensor | None, power: int, kernel: Kernel, spare: Tensor
+) -> Tensor:
+    """The row softmax's denominator [B, N, 1], in the units of E^k."""
+    weight, first = kernel.targets.weight, kernel.weighted
+    if kernel.readings.unconditional_weight != "replication":
+        weight = None
+    if of_column is not None:
+        entering = (of_column * power).exp_()
+        if weight is not None:
+            entering.mul_(weight)
+        return torch.mul(base, entering, out=spare).sum(-1, keepdim=True)
+    if weight is None:
+        return base.sum(-1, keepdim=True)
+    columns = weight[..., first:].mT.expand(len(base), -1, 1)
+    return torch.bmm(base[..., first:], columns).add_(base[..., :first].sum(-1, keepdim=True))
+
+
+def _balance(sides: Sequence[Tensor], row_factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Coefficients in place: attraction times repelling mass, repulsion times −attracting mass.
+
+    The affinities lack a factor of their row; ``row_factor`` [B, N, 1] is its square. Returns the
+    masses without it.
     """
-    if centred.shape[-1] > affinity.shape[-2]:
-        if factor is not None:
-            affinity = affinity * factor
-        return torch.bmm(balanced(affinity, Targets(positives, masked=False)), centred)
-    column = centred.new_ones((*centred.shape[:-1], 1)) if factor is None else factor.mT
-    extended = torch.cat([centred if factor is None else centred * column, column], dim=-1)
-    attracted = torch.bmm(affinity[..., :positives], extended[:, :positives])
-    repelled = torch.bmm(affinity[..., positives:], extended[:, positives:])
-    drift = attracted[..., :-1] * repelled[..., -1:]
-    return drift.addcmul_(repelled[..., :-1], attracted[..., -1:], value=-1)
+    positive, negative = sides
+    attracting, repelling = positive.sum(-1, keepdim=True), negative.sum(-1, keepdim=True)
+    positive.mul_(repelling * row_factor)
+    negative.mul_(attracting * row_factor.neg_())
+    return attracting, repelling

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drifting_spec import Readings
 
-_CHUNK_ENTRIES = {"cpu": 2**18}
+_CHUNK_ENTRIES = {"cpu": 2**19}
 """Entries of one chunk's [groups, N, M] buffer: a MiB in float32, near enough to a core."""
 
 _KEPT_ENTRIES = 2**23
@@ -53,36 +53,31 @@ class Problem:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some labels and vectors, and their targets [B, M, C] measured from each group's mean."""
+    """Some groups among all L·V, and their targets [B, M, C] measured from each group's mean."""
 
-    labels: slice
-    vectors: slice
+    groups: slice
     targets: Tensor
 
-    def part(self, tensor: Tensor) -> Tensor:
-        """View of this chunk's groups in a tensor [L, V, ...]."""
-        return tensor[self.labels, self.vectors]
 
-
-def group_slices(problem: Problem) -> Iterator[tuple[slice, slice]]:
+def group_slices(problem: Problem) -> Iterator[slice]:
     """Go over all groups, a few at a time: whole labels, or vectors of one label."""
     labels, count, vectors, _ = problem.generated.shape
     entries = _CHUNK_ENTRIES.get(problem.generated.device.type, _CHUNK_ENTRIES_ELSEWHERE)
-    groups = max(1, entries // (count * problem.targets))
-    label_step = max(1, groups // vectors)
-    vector_step = min(vectors, groups)
-    for label in range(0, labels, label_step):
-        for vector in range(0, vectors, vector_step):
-            yield slice(label, label + label_step), slice(vector, vector + vector_step)
+    most = max(1, entries // (count * problem.targets))
+    stride = vectors * max(1, most // vectors)
+    step = min(stride, most)
+    for first in range(0, labels * vectors, stride):
+        last = min(first + stride, labels * vectors)
+        for start in range(first, last, step):
+            yield slice(start, min(start + step, last))
 
 
 def chunks(problem: Problem) -> Iterable[Chunk]:
     """Every chunk: all kept where the feature is small, else gathered again at each use."""
-    gathered = (_chunk(problem, labels, vectors) for labels, vectors in group_slices(problem))
     labels, _, vectors, channels = problem.generated.shape
     entries = labels * vectors * problem.targets * channels
     if problem.generated.device.type == "cpu" and entries <= _KEPT_ENTRIES:
-        return list(gathered)
+        return list(Regathered(problem))
     return Regathered(problem)
 
 
@@ -94,24 +89,27 @@ class Regathered:
 
     def __iter__(self) -> Iterator[Chunk]:
         """Gather one chunk after the other."""
-        for labels, vectors in group_slices(self.problem):
-            yield _chunk(self.problem, labels, vectors)
+        for groups in group_slices(self.problem):
+            yield Chunk(groups, _targets(self.problem, groups))
 
 
-def _chunk(problem: Problem, labels: slice, vectors: slice) -> Chunk:
+def _targets(problem: Problem, groups: slice) -> Tensor:
     """Gather the targets of some groups, in the arithmetic's dtype, and centre them."""
     sets = [problem.positive, problem.generated]
     if problem.unconditional is not None:
         sets.append(problem.unconditional)
-    parts = [samples[labels, :, vectors].transpose(1, 2) for samples in sets]
-    head = parts[0]
+    _, _, vectors, channels = problem.generated.shape
+    label, vector = divmod(groups.start, vectors)
+    size = groups.stop - groups.start
+    labels = slice(label, label + max(1, size // vectors))
+    width = slice(vector, vector + min(size, vectors))
     gathered = torch.empty(
-        (*head.shape[:2], problem.targets, head.shape[3]), dtype=problem.dtype, device=head.device
+        (size, problem.targets, channels), dtype=problem.dtype, device=problem.generated.device
     )
-    for part, room in zip(
-        parts, gathered.split([part.shape[2] for part in parts], dim=2), strict=True
-    ):
-        room.copy_(part)
-    targets = gathered.flatten(0, 1)
-    targets.sub_(targets.mean(1, keepdim=True))
-    return Chunk(labels, vectors, targets)
+    shaped = gathered.view(-1, width.stop - width.start, problem.targets, channels)
+    first = 0
+    for samples in sets:
+        part = samples[labels, :, width].transpose(1, 2)
+        shaped.narrow(2, first, part.shape[2]).copy_(part)
+        first += part.shape[2]
+    return gathered.sub_(gathered.mean(1, keepdim=True))

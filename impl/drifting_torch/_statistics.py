@@ -48,7 +48,7 @@ def distance_sums(problem: Problem, distances: Tensor, columns: Tensor) -> Tenso
     if readings.scale_self_pairs == "without":
         own = Targets(problem.positive.shape[1], masked=True)
         own_weight = weight[:, own.positives : own.positives + count].unsqueeze(1)
-        own_distance = self_entries(distances, own).to(problem.wide)
+        own_distance = self_entries(distances, own).to(problem.wide).view(labels, vectors, count)
         sums = sums - (own_distance * own_weight).sum(-1)
         pairs = pairs - own_weight.sum(-1)
     return torch.stack([_shared(sums, readings), _shared(pairs, readings)])
@@ -130,12 +130,12 @@ def cross_sums(problem: Problem, drift: list[Tensor]) -> list[Tensor]:
     pairs = list(combinations(range(len(drift)), 2))
     labels, _, vectors, _ = problem.generated.shape
     device = drift[0].device
-    products = torch.empty((len(pairs), labels, vectors), dtype=problem.wide, device=device)
+    products = torch.empty((len(pairs), labels * vectors), dtype=problem.wide, device=device)
     for here in group_slices(problem):
         parts = [each[here].to(problem.wide) for each in drift]
         for index, (one, two) in enumerate(pairs):
-            products[index][here] = (parts[one] * parts[two]).sum((-2, -1))
-    return [_shared(each, problem.readings) for each in products]
+            products[index, here] = (parts[one] * parts[two]).sum((-2, -1))
+    return [_shared(each.view(labels, vectors), problem.readings) for each in products]
 
 
 def inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:

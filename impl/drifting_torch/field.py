@@ -88,9 +88,7 @@ def drifting_field(
         targets_at = torch.cat([positive, negative], dim=-2).to(dtype)
         targets_at = targets_at.reshape(-1, targets_at.shape[-2], channels)
         weight = _column_weights(negative_weight, positive, negative, dtype)
-        targets = Targets(
-            positive.shape[-2], mask_self, weight, None if weight is None else weight.log()
-        )
+        targets = Targets(positive.shape[-2], mask_self, weight)
         centre = targets_at.mean(-2, keepdim=True)
         centred = targets_at - centre
         distances = pair_distances(points - centre, centred)
