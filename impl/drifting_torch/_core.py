@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 from drifting_spec import implements
 from drifting_torch._coefficients import Coefficients
 from drifting_torch._distances import pair_distances
-from drifting_torch._problem import Chunk, Problem, chunks, group_slices
+from drifting_torch._drifts import Drifts, drifts_of
+from drifting_torch._problem import Chunk, Problem, chunks
 from drifting_torch._statistics import (
     RELEASE_DISTANCE,
     cross_sums,
@@ -78,69 +79,10 @@ def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tens
     return distances, distance_sums(problem, distances, columns.view(labels, vectors, -1))
 
 
-@implements("EQ-23", "EQ-25", "A6-lambda", "ALG2-10")
-def drifts(
-    problem: Problem,
-    gathered: Iterable[Chunk],
-    distances: Tensor,
-    coordinate_scale: Tensor,
-    distance_scale: Tensor,
-) -> tuple[list[Tensor], Tensor]:
-    """Every temperature's drift V [L·V, N, C] on φ̃, and its squares summed [T, L, V]."""
-    labels, count, vectors, channels = problem.generated.shape
-    like, size = distances.new_empty, labels * vectors
-    drift = [like((size, count, channels)) for _ in problem.temperatures]
-    norms = like((len(drift), size, count))
-    coefficients = Coefficients.of(problem, coordinate_scale, distance_scale)
-    for chunk in gathered:
-
-        def move(index: int, found: Tensor, chunk: Chunk = chunk) -> None:
-            here = drift[index][chunk.groups]
-            torch.bmm(found, chunk.targets, out=here)
-            torch.linalg.vector_norm(here, dim=-1, out=norms[index, chunk.groups])
-
-        coefficients.deliver(chunk, distances[chunk.groups], move)
-    energy = [_squares(*each, problem) for each in zip(norms, drift, strict=True)]
-    return drift, torch.stack(energy).view(-1, labels, vectors)
-
-
-def _squares(norms: Tensor, drift: Tensor, problem: Problem) -> Tensor:
-    """Sum of squares [G] of each group's drift [G, N, C], of which ``norms`` [G, N] are the rows'.
-
-    Norms that under- or overflowed their dtype are not used.
-    """
-    if drift.dtype != problem.wide and drift.device.type == "cpu":
-        lowest, highest = norms.aminmax()
-        if not (_IN_RANGE[0] < lowest.item() and highest.item() < _IN_RANGE[1]):
-            parts = (drift[here].to(problem.wide) for here in group_slices(problem))
-            return torch.cat([part.square_().sum((-2, -1)) for part in parts])
-    return norms.to(problem.wide).square_().sum(-1)
-
-
-_IN_RANGE = (1e-15, 1e15)
-"""Norms whose squares are far inside float32."""
-
-
 def _drift_scale(problem: Problem, sums: Tensor) -> Tensor:
     """λ [T, 1|L, 1|V]: root mean square of V over its scope, from :func:`drift_sums`."""
     count = len(problem.temperatures)
     return (sums[:count] / sums[count]).sqrt()
-
-
-@implements("EQ-A6tau", "A6-order")
-def _summed(problem: Problem, drift: list[Tensor], inverse: Tensor, slope: Tensor) -> Tensor:
-    """Squares [L, V] of Ṽ = Σ V_τ/λ_τ; the first drift becomes Ṽ times ``slope`` [L, V]."""
-    labels, count, vectors, _ = problem.generated.shape
-    norms = drift[0].new_empty((labels * vectors, count))
-    factors = inverse.reshape(len(drift), -1, 1, 1).to(drift[0].dtype)
-    for here in group_slices(problem):
-        part = drift[0][here].mul_(factors[0][here])
-        for each, factor in zip(drift[1:], factors[1:], strict=True):
-            part.addcmul_(each[here], factor[here])
-        torch.linalg.vector_norm(part, dim=-1, out=norms[here])
-    squares = _squares(norms, drift[0], problem).view(labels, vectors)
-    drift[0].mul_(slope.reshape(-1, 1, 1).to(drift[0].dtype))
-    return squares
 
 
 @implements("EQ-26", "A6-mse", "A5-sum")
@@ -159,18 +101,19 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
         sums = yield sums
     feature_scale = feature_scale_from(problem, sums)
     coordinate_scale, distance_scale = used_scales(problem, feature_scale)
-    drift, energy = drifts(problem, gathered, distances, coordinate_scale, distance_scale)
-    del distances, gathered
-    sums = drift_sums(problem, energy)
+    coefficients = Coefficients.of(problem, coordinate_scale, distance_scale)
+    drifts = drifts_of(problem, gathered, distances, coefficients, kept=many)
+    del distances, gathered, coefficients
+    sums = drift_sums(problem, drifts.energy)
     totals = None
     if across:
-        totals = yield _totals(problem, sums, drift)
-        sums = totals[: len(drift) + 1]
+        totals = yield _totals(problem, sums, drifts)
+        sums = totals[: len(problem.temperatures) + 1]
     drift_scale = _drift_scale(problem, sums)
     inverse = torch.ones_like(drift_scale)
     if problem.normalized:
         inverse = inverse_drift_scale(problem, drift_scale)
-    per_label, slope = _mean_square(problem, drift, energy, inverse, coordinate_scale)
+    per_label, slope = _mean_square(problem, drifts, inverse, coordinate_scale)
     statistics = Statistics(feature_scale, drift_scale)
     if not many:
         return Solution(per_label, slope, statistics)
@@ -206,28 +149,24 @@ def _per_entry(problem: Problem) -> float:
 
 
 def _mean_square(
-    problem: Problem,
-    drift: list[Tensor],
-    energy: Tensor,
-    inverse: Tensor,
-    coordinate_scale: Tensor,
+    problem: Problem, drifts: Drifts, inverse: Tensor, coordinate_scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """``per_label`` [L] and its gradient [L, N, V, C], in the memory of the first drift."""
-    inverse = inverse.expand_as(energy)
+    """``per_label`` [L] and its gradient [L, N, V, C]."""
+    inverse = inverse.expand_as(drifts.energy)
     factor = _per_entry(problem)
-    slope = (-2.0 * factor * reciprocal(coordinate_scale)).expand(energy.shape[1:])
-    squares = _summed(problem, drift, inverse, slope)
+    slope = (-2.0 * factor * reciprocal(coordinate_scale)).expand(inverse.shape[1:])
+    squares, summed = drifts.summed(inverse, slope)
     if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
-        squares = (energy * inverse.square()).sum(0)
+        squares = (drifts.energy * inverse.square()).sum(0)
     labels, count, vectors, channels = problem.generated.shape
-    gradient = drift[0].view(labels, vectors, count, channels).transpose(1, 2)
+    gradient = summed.view(labels, vectors, count, channels).transpose(1, 2)
     return squares.sum(1) * factor, gradient
 
 
-def _totals(problem: Problem, sums: Tensor, drift: list[Tensor]) -> Tensor:
+def _totals(problem: Problem, sums: Tensor, drifts: Drifts) -> Tensor:
     """What λ and the loss of all processes need [T+1+T(T−1)/2+1, 1, 1|V]; labels come last."""
     labels = torch.full_like(sums[:1], problem.generated.shape[0])
-    crosses = [each.unsqueeze(0) for each in cross_sums(problem, drift)]
+    crosses = [each.unsqueeze(0) for each in cross_sums(problem, drifts.crosses())]
     return torch.cat([sums, *crosses, labels])
 
 

@@ -6,7 +6,6 @@ Everything is kept as a sum over labels as long as it can be, so that processes 
 from __future__ import annotations
 
 import math
-from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from drifting_spec import Readings
 from drifting_torch._affinity import Targets, self_entries
 from drifting_torch._distances import exact_distances
-from drifting_torch._problem import Problem, group_slices
+from drifting_torch._problem import Problem
 
 RELEASE_DISTANCE = 1e-4
 """The authors' release floors every squared distance at 1e-8."""
@@ -125,17 +124,9 @@ def drift_sums(problem: Problem, energy: Tensor) -> Tensor:
     return torch.stack([_shared(each, problem.readings) for each in (*energy, entries)])
 
 
-def cross_sums(problem: Problem, drift: list[Tensor]) -> list[Tensor]:
-    """Products [1|L, 1|V] of every two temperatures' drifts, summed over the scope."""
-    pairs = list(combinations(range(len(drift)), 2))
-    labels, _, vectors, _ = problem.generated.shape
-    device = drift[0].device
-    products = torch.empty((len(pairs), labels * vectors), dtype=problem.wide, device=device)
-    for here in group_slices(problem):
-        parts = [each[here].to(problem.wide) for each in drift]
-        for index, (one, two) in enumerate(pairs):
-            products[index, here] = (parts[one] * parts[two]).sum((-2, -1))
-    return [_shared(each.view(labels, vectors), problem.readings) for each in products]
+def cross_sums(problem: Problem, products: list[Tensor]) -> list[Tensor]:
+    """Products [L, V] of every two temperatures' drifts, summed over the scope [1|L, 1|V]."""
+    return [_shared(each, problem.readings) for each in products]
 
 
 def inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
