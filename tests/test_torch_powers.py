@@ -98,18 +98,19 @@ def test_outliers(
     sets[which][:, 0] *= far
     weight = torch.full((1, 9), 1.5, dtype=torch.float64)
 
-    def found() -> tuple[Tensor, Tensor]:
-        leaf = sets["generated"].clone().requires_grad_()
-        parts = (sets["positive"], sets["unconditional"], weight)
+    def found(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        leaf = sets["generated"].to(dtype, copy=True).requires_grad_()
+        parts = [each.to(dtype) for each in (sets["positive"], sets["unconditional"], weight)]
         output = drifting_loss(leaf, *parts, readings=readings)
         output.loss.backward()
         assert leaf.grad is not None
-        return output.drift_scale, leaf.grad
+        return output.drift_scale.double(), leaf.grad.double()
 
-    fast = found()
+    fast, single = found(torch.float64), found(torch.float32)
     monkeypatch.setattr(_powers, "deliver_coefficients", lambda *arguments: False)
-    for one, two in zip(fast, found(), strict=True):
+    for one, two, rough in zip(fast, found(torch.float64), single, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-13)
+        assert float((rough - two).norm() / two.norm()) < 1e-4
 
 
 def test_temperatures_without_whole_ratios_take_the_general_path() -> None:
