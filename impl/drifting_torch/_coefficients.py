@@ -81,11 +81,8 @@ class Coefficients:
     @implements("EQ-22", "A6-tau")
     def _kernel(self, chunk: Chunk, powers: tuple[int, ...]) -> Kernel:
         problem = self.problem
-        highest = max(problem.temperatures) * _root_scaled(problem)
-        mask = -math.inf
-        if problem.readings.self_mask != "exclude":
-            size = 1e6 if problem.readings.self_mask == "add_1e6" else 100.0
-            mask = -size * _mask_unit(problem) / highest
+        highest = max(problem.temperatures) * root_scaled(problem)
+        (mask,) = mask_logits(problem, [highest])
         return Kernel(
             powers,
             (_of(chunk, self.per_distance) / highest).to(problem.dtype),
@@ -103,7 +100,7 @@ class Coefficients:
         unit = _of(chunk, self.per_distance)
         scale = _of(chunk, self.per_coordinate).to(problem.dtype)
         for index, temperature in enumerate(problem.temperatures):
-            effective = temperature * _root_scaled(problem)
+            effective = temperature * root_scaled(problem)
             factor = (unit / effective).to(problem.dtype)
             shift = torch.full_like(factor, _mask_unit(problem) / effective)
             logits = masked_logits(distances, factor, shift, targets, problem.readings)
@@ -127,10 +124,18 @@ def _first_weighted(weight: Tensor) -> int:
     return places[0] if places else weight.shape[-1]
 
 
-def _root_scaled(problem: Problem) -> float:
+def root_scaled(problem: Problem) -> float:
     """What multiplies the temperatures: √C (EQ-22) unless they are raw."""
     raw = not problem.normalized or problem.readings.temperature_scaling == "raw"
     return 1.0 if raw else math.sqrt(problem.generated.shape[-1])
+
+
+def mask_logits(problem: Problem, effective: list[float]) -> list[float]:
+    """What is added to a sample's own logit at effective temperatures; −inf to exclude it."""
+    if problem.readings.self_mask == "exclude":
+        return [-math.inf for _ in effective]
+    size = 1e6 if problem.readings.self_mask == "add_1e6" else 100.0
+    return [-size * _mask_unit(problem) / each for each in effective]
 
 
 def _mask_unit(problem: Problem) -> float:

@@ -34,6 +34,7 @@ def _loss(
     readings: str,
     dtype: torch.dtype,
     normalized: bool,
+    precision: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``per_label`` [L], its gradient [L, V, N, C], S and λ."""
     problem = Problem(
@@ -45,6 +46,7 @@ def _loss(
         _readings(readings),
         dtype,
         normalized,
+        precision,
     )
     with torch.autocast(generated.device.type, enabled=False):
         solution = alone(problem)
@@ -64,8 +66,9 @@ def _(
     readings: str,
     dtype: torch.dtype,
     normalized: bool,
+    precision: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    del positive, unconditional, weight, normalized
+    del positive, unconditional, weight, normalized, precision
     labels, count, vectors, channels = generated.shape
     out = torch.float64 if generated.dtype == torch.float64 else torch.float32
     taken = _readings(readings)
@@ -92,7 +95,7 @@ def _slope(ctx: Any, arriving: Tensor, *others: Tensor) -> tuple[Tensor | None, 
     del others
     (slope,) = ctx.saved_tensors
     scaled = slope * arriving.to(slope.dtype)[:, None, None, None]
-    return scaled.transpose(1, 2).to(ctx.generated_dtype), *[None] * 7
+    return scaled.transpose(1, 2).to(ctx.generated_dtype), *[None] * 8
 
 
 _loss.register_autograd(_slope, setup_context=_keep)
@@ -109,5 +112,6 @@ def compiled_loss(generated: Tensor, problem: Problem) -> tuple[Tensor, Tensor, 
         ",".join([getattr(problem.readings, axis) for axis in _AXES]),
         problem.dtype,
         problem.normalized,
+        problem.precision,
     )
     return per_label, feature_scale, drift_scale

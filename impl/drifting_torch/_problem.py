@@ -28,6 +28,7 @@ class Problem:
 
     ``weight`` [L, M] holds the kernel weights in the order of the targets, None if all are one.
     ``normalized=False`` leaves out A.6: raw distances, raw temperatures, no S and no λ.
+    ``precision`` is that of the GPU kernels' products.
     """
 
     generated: Tensor
@@ -38,6 +39,7 @@ class Problem:
     readings: Readings
     dtype: torch.dtype
     normalized: bool = True
+    precision: str = "float32"
 
     @property
     def targets(self) -> int:

@@ -127,6 +127,16 @@ def check_temperature(name: str, value: object) -> float:
     return float(value)
 
 
+PRECISIONS = ("float32", "tf32")
+
+
+def check_precision(precision: object) -> str:
+    """Demand one of the precisions of the GPU kernels' products."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision is {precision!r}, expected 'float32' or 'tf32'")
+    return str(precision)
+
+
 def reads_values(tensor: Tensor, validate: bool | None) -> bool:
     """Whether values may be looked at: always on the CPU, elsewhere only when asked for."""
     if validate is None:

@@ -11,7 +11,12 @@ from torch import Tensor
 
 from drifting_spec import PAPER, RELEASE, SEED, Readings, implements
 from drifting_torch._core import Problem
-from drifting_torch._validation import check_readings, check_temperatures, check_tensor
+from drifting_torch._validation import (
+    check_precision,
+    check_readings,
+    check_temperatures,
+    check_tensor,
+)
 from drifting_torch.features import FeatureVectorizationConfig
 from drifting_torch.loss import (
     PAPER_TEMPERATURES,
@@ -46,6 +51,8 @@ class FeatureDriftingConfig:
         How the text is read where it leaves a choice.
     process_group
         The processes over which the labels are spread, as in :func:`drifting_loss`; None for one.
+    precision
+        Of the GPU kernels' products, as in :func:`drifting_loss`.
 
     The keywords ``temperature_aggregation``, ``scale_temperature_by_sqrt_channels`` and
     ``share_location_normalization`` set the readings ``temperature_aggregation``,
@@ -58,6 +65,7 @@ class FeatureDriftingConfig:
     raw_drift_loss_weight: float
     readings: Readings = field()
     process_group: ProcessGroup | str | None
+    precision: str
 
     def __init__(
         self,
@@ -71,6 +79,7 @@ class FeatureDriftingConfig:
         scale_temperature_by_sqrt_channels: bool | None = None,
         share_location_normalization: bool | None = None,
         process_group: ProcessGroup | str | None = None,
+        precision: str = "float32",
     ) -> None:
         readings = check_readings(readings)
         if temperature_aggregation is not None:
@@ -92,6 +101,7 @@ class FeatureDriftingConfig:
             "raw_drift_loss_weight": float(raw_drift_loss_weight),
             "readings": readings,
             "process_group": process_group,
+            "precision": check_precision(precision),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -263,6 +273,7 @@ def feature_problem(
             temperatures=config.temperatures,
             readings=config.readings,
             validate=validate,
+            precision=config.precision,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"feature {key!r}: {error}") from error
@@ -312,6 +323,7 @@ def vanilla_problem(
         readings=readings,
         validate=validate,
         normalized=not raw,
+        precision=config.precision,
     )
     return RAW_TERM, flat[0], problem
 

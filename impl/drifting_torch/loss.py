@@ -16,6 +16,7 @@ from drifting_torch._core import DriftingLossFunction, Problem, Solution
 from drifting_torch._validation import (
     check_finite,
     check_not_negative,
+    check_precision,
     check_readings,
     check_samples,
     check_temperatures,
@@ -80,6 +81,7 @@ def drifting_loss(
     readings: Readings = PAPER,
     validate: bool | None = None,
     process_group: ProcessGroup | str | None = None,
+    precision: str = "float32",
 ) -> DriftingLossOutput:
     """Drifting loss of one feature: normalise by S, drift at each τ, normalise by λ, sum, MSE.
 
@@ -113,6 +115,9 @@ def drifting_loss(
         of labels, of positives and of unconditional samples, or none of the latter. Every process
         must call, and the gradients must be averaged, as DistributedDataParallel does. None for
         one process.
+    precision
+        Of the matrix products of the GPU kernels: "float32", or "tf32" for faster products of
+        factors rounded to 10 bits. Nothing else heeds it.
 
     Returns
     -------
@@ -140,6 +145,7 @@ def drifting_loss(
             temperatures=temperatures,
             readings=readings,
             validate=validate,
+            precision=precision,
         )
         yield "", generated, problem
 
@@ -172,6 +178,7 @@ def problem_of(
     readings: Readings,
     validate: bool | None = None,
     normalized: bool = True,
+    precision: str = "float32",
 ) -> Problem:
     """Check the arguments of :func:`drifting_loss` and put them together."""
     readings = check_readings(readings)
@@ -205,6 +212,7 @@ def problem_of(
         readings=readings,
         dtype=compute_dtype(generated, readings, raw=not normalized),
         normalized=normalized,
+        precision=check_precision(precision),
     )
 
 

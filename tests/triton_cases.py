@@ -1,0 +1,340 @@
+"""The GPU kernels compute what the eager path computes: interpreted on the CPU, and on a GPU.
+
+Run by ``test_torch_triton.py`` in a process of its own, since Triton decides when it is imported
+whether to interpret. The interpreter shows the kernels' logic, not a GPU's rounding or its order.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from drifting_spec import PAPER, PRESETS, Readings
+from drifting_torch import DriftingLossOutput, _backends, _core, _triton, drifting_loss
+from drifting_torch._backends import KernelsUnavailableWarning
+from drifting_torch.loss import problem_of
+
+RELEASE = PRESETS["release"]
+TEMPERATURES = (0.05, 0.2)
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+on_gpu = pytest.mark.skipif(
+    INTERPRETED or not torch.cuda.is_available(), reason="needs a CUDA device, not the interpreter"
+)
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels run by Triton's interpreter on tensors of the CPU."""
+    if not INTERPRETED:
+        pytest.skip("needs TRITON_INTERPRET=1")
+    monkeypatch.setattr(_triton, "_DEVICES", {"cpu"})
+    monkeypatch.setattr(_triton, "_STATE", dict[str, ModuleType | None]())
+    monkeypatch.setattr(_backends, "_SAID", set[str]())
+
+
+def samples(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def inputs(
+    generated: int = 5, positive: int = 7, unconditional: int = 3, channels: int = 19
+) -> dict[str, Any]:
+    """Samples [2, ·, 2, C]; the weights hold a zero."""
+    given: dict[str, Any] = {
+        "generated": samples(2, generated, 2, channels, seed=1),
+        "positive": samples(2, positive, 2, channels, seed=2) + 0.3,
+    }
+    if unconditional:
+        weight = torch.linspace(0, 2, unconditional, dtype=torch.float64)
+        given["unconditional"] = samples(2, unconditional, 2, channels, seed=3)
+        given["unconditional_weight"] = weight.expand(2, -1)
+    return given
+
+
+def solved(
+    given: dict[str, Any],
+    dtype: torch.dtype,
+    readings: Readings = PAPER,
+    temperatures: tuple[float, ...] = TEMPERATURES,
+    **options: Any,
+) -> tuple[DriftingLossOutput, Tensor]:
+    """Loss and gradient, with 3 arriving at the loss."""
+    cast = {key: value.to(dtype) for key, value in given.items()}
+    cast["generated"] = cast["generated"].detach().requires_grad_()
+    found = drifting_loss(**cast, readings=readings, temperatures=temperatures, **options)
+    (3 * found.loss).backward()
+    assert cast["generated"].grad is not None
+    return found, cast["generated"].grad
+
+
+def agree(
+    given: dict[str, Any],
+    readings: Readings = PAPER,
+    dtype: torch.dtype = torch.float32,
+    limit: float = 5e-6,
+    **options: Any,
+) -> None:
+    """Kernels against the eager path, which computes in float64 from the same rounded inputs."""
+    found, gradient = solved(given, dtype, readings, **options)
+    exact, other = solved(
+        {key: value.to(dtype).double() for key, value in given.items()},
+        torch.float64,
+        readings,
+        **options,
+    )
+    close = torch.testing.assert_close
+    close(found.per_label.double(), exact.per_label, rtol=limit, atol=1e-30)
+    close(found.feature_scale.double(), exact.feature_scale, rtol=limit, atol=1e-30)
+    close(found.drift_scale.double(), exact.drift_scale, rtol=2 * limit, atol=1e-30)
+    rounding = float(torch.finfo(dtype).eps) if dtype != torch.float32 else 0.0
+    assert float((gradient.double() - other).norm()) <= (limit + rounding) * float(other.norm())
+
+
+SHAPES = [(5, 7, 3, 19), (33, 20, 0, 8), (1, 4, 2, 3), (17, 1, 17, 40)]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.usefixtures("interpreted")
+def test_shapes(shape: tuple[int, int, int, int]) -> None:
+    agree(inputs(*shape), RELEASE)
+
+
+AXES = {
+    "paper": PAPER,
+    "each label": replace(PAPER, statistics_scope="label"),
+    "each vector": replace(PAPER, location_sharing="none"),
+    "seed": replace(PAPER, floors="seed", self_mask="add_1e6"),
+    "floor": replace(PAPER, affinity_floor="1e-6"),
+    "outside": replace(PAPER, unconditional_weight="after_softmaxes"),
+    "mse mean": replace(PAPER, temperature_aggregation="per_temperature_mse_mean"),
+    "without self": replace(RELEASE, scale_self_pairs="without"),
+}
+
+
+@pytest.mark.parametrize("name", AXES)
+@pytest.mark.usefixtures("interpreted")
+def test_readings(name: str) -> None:
+    agree(inputs(), AXES[name])
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_a_mask_that_is_felt() -> None:
+    agree(inputs(), replace(PAPER, self_mask="add_100"), temperatures=(20.0,))
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_strided_inputs() -> None:
+    """Channels last in memory or not, samples every other one: read where they lie."""
+    given = inputs()
+    for key in ("generated", "positive", "unconditional"):
+        wide = torch.zeros(*[2 * size for size in given[key].shape], dtype=torch.float64)
+        wide[::2, ::2, ::2, ::2] = given[key]
+        given[key] = wide[::2, ::2, ::2, ::2].permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
+    agree(given)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.usefixtures("interpreted")
+def test_features_of_low_precision(dtype: torch.dtype) -> None:
+    """Their values are widened; nothing but the gradient that is handed back is rounded."""
+    given = inputs()
+    weight = given.pop("unconditional_weight")
+    parts = {key: value.to(dtype) for key, value in given.items()}
+    kinds = torch.float32, torch.float64
+    results: list[tuple[Tensor, Tensor]] = []
+    for kind in kinds:
+        leaf = parts["generated"].to(dtype if kind == torch.float32 else kind, copy=True)
+        others = {
+            key: value.to(dtype if kind == torch.float32 else kind)
+            for key, value in parts.items()
+            if key != "generated"
+        }
+        problem = problem_of(
+            leaf,
+            others["positive"],
+            others["unconditional"],
+            weight,
+            temperatures=TEMPERATURES,
+            readings=PAPER,
+        )
+        solution = _core.alone(replace(problem, dtype=kind))
+        results.append((solution.per_label.double(), solution.slope.double()))
+    (found, slope), (exact, other) = results
+    torch.testing.assert_close(found, exact, rtol=5e-6, atol=0)
+    assert float((slope - other).norm() / other.norm()) < 5e-6
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_coincident_samples() -> None:
+    """A generated sample that is a positive, and all positives in one place."""
+    given = inputs(unconditional=0, channels=33)
+    given["positive"][:, :5] = given["generated"]
+    agree(given, limit=1e-4)
+    given["positive"][:] = given["positive"][:, :1]
+    agree(given, limit=1e-4)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_all_samples_equal() -> None:
+    given = {key: torch.ones_like(value) for key, value in inputs(unconditional=0).items()}
+    for readings in (PAPER, RELEASE):
+        found, gradient = solved(given, torch.float32, readings)
+        assert found.loss.item() == 0
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize("mean", [100.0, -1e4])
+@pytest.mark.usefixtures("interpreted")
+def test_a_common_mean(mean: float) -> None:
+    given = inputs(33, 9, 4, 24)
+    for key in ("generated", "positive", "unconditional"):
+        given[key] = given[key] + mean
+    agree(given, limit=1e-4)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_far_clusters() -> None:
+    given = inputs()
+    given["positive"] = given["positive"] + 1e5
+    agree(given, limit=1e-4)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_sums_of_two_processes() -> None:
+    """Half of the labels each, their sums added as a process group does: as all labels at once."""
+    given = {key: value.float() for key, value in inputs().items()}
+    whole = _core.alone(problem(given))
+    halves = [{key: value[part] for key, value in given.items()} for part in ([0], [1])]
+    runs = [_core.solving(problem(half), many=True) for half in halves]
+    arriving = sum(next(run) for run in runs)
+    arriving = sum(run.send(arriving) for run in runs)
+    slopes: list[Tensor] = []
+    for run in runs:
+        with pytest.raises(StopIteration) as end:
+            run.send(arriving)
+        assert end.value.value.loss is not None
+        torch.testing.assert_close(end.value.value.loss, whole.per_label.mean(), rtol=1e-5, atol=0)
+        slopes.append(end.value.value.slope)
+    torch.testing.assert_close(torch.cat(slopes), whole.slope, rtol=1e-4, atol=1e-7)
+
+
+def problem(given: dict[str, Any]) -> _core.Problem:
+    given = {"unconditional": None, "unconditional_weight": None} | given
+    return problem_of(**given, temperatures=TEMPERATURES, readings=PAPER)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_what_the_kernels_do_not_cover_takes_the_eager_path() -> None:
+    given = {key: value.float() for key, value in inputs().items()}
+    assert _triton.kernels_for(problem(given)) is not None
+    for change in (
+        {"softmax_combination": "product"},
+        {"softmax_axes": "y"},
+        {"location_sharing": "all_pairs"},
+        {"temperature_scaling": "raw"},
+    ):
+        other = replace(problem(given), readings=replace(PAPER, **change))
+        assert _triton.kernels_for(other) is None
+    assert _triton.kernels_for(replace(problem(given), dtype=torch.float64)) is None
+    large = {"generated": torch.zeros(1, 129, 1, 2), "positive": torch.zeros(1, 2, 1, 2)}
+    assert _triton.kernels_for(problem(large)) is None
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_the_environment_can_turn_them_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {key: value.float() for key, value in inputs().items()}
+    monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "off")
+    assert _triton.kernels_for(problem(given)) is None
+    monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "no")
+    with pytest.raises(ValueError, match="DRIFTING_TORCH_KERNELS is 'no', expected 'auto' or"):
+        _triton.kernels_for(problem(given))
+
+
+def broken(*arguments: object) -> ModuleType:
+    raise ImportError("No module named 'triton'")
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_without_triton_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_triton, "_loaded", broken)
+    with pytest.warns(KernelsUnavailableWarning, match="Triton kernels cannot be used.*triton'"):
+        found, _ = solved(inputs(), torch.float32)
+    again, _ = solved(inputs(), torch.float32)  # a second warning would be an error
+    assert torch.equal(found.loss, again.loss)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_an_old_triton_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    import triton
+
+    monkeypatch.setattr(triton, "__version__", "2.1.0")
+    with pytest.warns(
+        KernelsUnavailableWarning, match=r"Triton is 2\.1\.0, expected 3\.2 or newer"
+    ):
+        solved(inputs(), torch.float32)
+
+
+@pytest.mark.parametrize("failing", ["measure", "correlate", "gradient"])
+@pytest.mark.usefixtures("interpreted")
+def test_a_kernel_that_fails_one_warning(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = _triton._loaded()
+
+    class Failing:
+        def __getitem__(self, grid: object) -> object:
+            raise RuntimeError("out of resource: shared memory")
+
+    monkeypatch.setattr(module, failing, Failing())
+    given = inputs()
+    with pytest.warns(KernelsUnavailableWarning, match="RuntimeError: out of resource"):
+        found, gradient = solved(given, torch.float32)
+    exact, other = solved(given, torch.float64)
+    torch.testing.assert_close(found.loss.double(), exact.loss, rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradient.double(), other, rtol=1e-3, atol=1e-6)
+
+
+def test_precision_is_checked() -> None:
+    with pytest.raises(ValueError, match="precision is 'half', expected 'float32' or 'tf32'"):
+        drifting_loss(torch.ones(1, 2, 1, 2), torch.ones(1, 2, 1, 2), precision="half")
+
+
+@on_gpu
+@pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-5), ("tf32", 2e-2)])
+@pytest.mark.parametrize("readings", [PAPER, RELEASE], ids=["paper", "release"])
+def test_on_a_gpu(precision: str, limit: float, readings: Readings) -> None:
+    given = {key: value.cuda() for key, value in inputs(64, 64, 16, 256).items()}
+    agree(given, readings, limit=limit, precision=precision)
+
+
+@on_gpu
+def test_no_synchronisation_and_capture_in_a_graph() -> None:
+    given = {key: value.cuda().float() for key, value in inputs(64, 64, 16, 64).items()}
+    leaf = given.pop("generated").requires_grad_()
+
+    def step() -> Tensor:
+        leaf.grad = None
+        found = drifting_loss(leaf, **given)
+        found.loss.backward()
+        return found.loss
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        expected = step().clone()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    graph.replay()
+    torch.testing.assert_close(captured, expected)
