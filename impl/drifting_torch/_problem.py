@@ -14,7 +14,7 @@ from torch import Tensor
 from drifting_spec import Readings
 
 _CHUNK_ENTRIES = {"cpu": 2**19}
-"""Entries of one chunk's [groups, N, M] buffer: a MiB in float32, near enough to a core."""
+"""Entries of one chunk's [groups, N, M] buffer: two MiB in float32, between calls and caches."""
 
 _KEPT_ENTRIES = 2**23
 """Entries of a feature's targets up to which they are gathered once and kept: 32 MiB."""

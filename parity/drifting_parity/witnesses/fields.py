@@ -249,7 +249,13 @@ def coefficients_sum_to_zero() -> float:
 def expanded_squares_in_single_precision() -> float:
     case = points(C=64)
     x, y = case.x.astype(np.float32), np.concatenate([case.y_pos, case.x]).astype(np.float32)
-    squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
+    squares = np.zeros((len(x), len(y)), np.float32)
+    norms_x, norms_y = np.zeros((len(x), 1), np.float32), np.zeros((1, len(y)), np.float32)
+    for one, two in zip(x.T, y.T, strict=True):  # in this order on every machine
+        squares -= 2 * one[:, None] * two[None]
+        norms_x += one[:, None] ** 2
+        norms_y += two[None] ** 2
+    squares += norms_x + norms_y
     off_diagonal = distances(case.x, np.concatenate([case.y_pos, case.x])) > 0
     expanded = np.sqrt(np.maximum(squares, 1e-8))[off_diagonal].astype(np.float64)
     exact = distances(case.x, np.concatenate([case.y_pos, case.x]))[off_diagonal]
