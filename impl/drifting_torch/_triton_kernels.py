@@ -142,7 +142,7 @@ def _weights(weight, at, m, size, WEIGHTED: tl.constexpr):
         values = tl.load(weight + at + m, mask=inside, other=0.0)
     else:
         values = tl.where(inside, 1.0, 0.0)
-    logarithm = tl.where(values > 0, tl.log(tl.maximum(values, 1e-38)), float("-inf"))
+    logarithm = tl.where(values > 0, tl.log(tl.maximum(values, 1e-37)), float("-inf"))
     return values, logarithm
 
 
@@ -157,7 +157,7 @@ def _normalizer(logits):
     """Logarithm of the sums over a tile's rows, for each column."""
     top = _finite(tl.max(logits, 0))
     sums = tl.sum(tl.exp(logits - top[None, :]), 0)
-    return tl.where(sums > 0, top + tl.log(tl.maximum(sums, 1e-38)), 0.0)
+    return tl.where(sums > 0, top + tl.log(tl.maximum(sums, 1e-37)), 0.0)
 
 
 @triton.jit
@@ -197,7 +197,7 @@ def _coefficients(
     sums = tl.sum(tl.exp(in_p - top[:, None]), 1) + tl.sum(tl.exp(in_x - top[:, None]), 1)
     if U > 0:
         sums += tl.sum(tl.exp(in_u - top[:, None]), 1)
-    row = tl.where(sums > 0, top + tl.log(tl.maximum(sums, 1e-38)), 0.0)
+    row = tl.where(sums > 0, top + tl.log(tl.maximum(sums, 1e-37)), 0.0)
     of_p = _affinity(to_p, row, w_p, n, i, count, positives, FLOOR)
     of_x = _affinity(to_x, row, w_x, n, n, count, count, FLOOR)
     attracting, repelling = tl.sum(of_p, 1), tl.sum(of_x, 1)
