@@ -116,11 +116,11 @@ def launched(
     )
     distances, gram, sums = launches.measure()
     _, units = launches.scale(sums)
-    products = launches.correlate(distances, gram, units, crossed=launches.crossed)
+    normalizers, products = launches.correlate(distances, gram, units, crossed=launches.crossed)
     drift = launches.drift(products, mean=True)
     arriving = list(drift[3].unbind())
     outs = [torch.empty_like(each.generated) for each in problems]
-    kept = Kept(distances, units, drift[1], drift[4])
+    kept = Kept(distances, normalizers, units, drift[1], drift[4])
     launches.gradient(kept, range(len(problems)), arriving, [None] * len(problems), outs)
     return calls
 

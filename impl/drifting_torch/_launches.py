@@ -80,6 +80,7 @@ class Kept:
     """What the backward pass needs besides the inputs."""
 
     distances: Tensor
+    normalizers: Tensor
     units: Tensor
     inverses: Tensor
     shares: Tensor
@@ -285,33 +286,41 @@ class Launches:
             "T": self.temperatures,
             "BATCH": self.batch,
             "SHARED": self.shared,
-            "INSIDE": self._weight is not None and readings.unconditional_weight == "replication",
             "EXCLUDED": excluded,
             "FLOOR": math.sqrt(floor),
         }
 
     @implements("EQ-22", "EQ-23", "A6-tau", "ALG2-10")
-    def correlate(self, distances: Tensor, gram: Tensor, units: Tensor, *, crossed: bool) -> Tensor:
-        """Products of two temperatures' drifts [pairs, groups]: squares, and all if ``crossed``."""
+    def correlate(
+        self, distances: Tensor, gram: Tensor, units: Tensor, *, crossed: bool
+    ) -> tuple[Tensor, Tensor]:
+        """What makes coefficients of distances [groups, T, 3N + M], and products of two drifts.
+
+        The products [pairs, groups] are squares, and with ``crossed`` all others too.
+        """
         groups = sum(self.groups)
         products = self._empty(self.pairs, groups, dtype=torch.float64)
+        width = 3 * self.count + self.problems[0].targets
+        normalizers = self._empty(groups, self.temperatures, width)
         self.kernels.correlate[(groups,)](
             **self._inputs(range(len(self.problems))),
             **self._affinities(),
             weight=units if self._weight is None else self._weight,
             distances=distances,
             gram=gram,
+            normalizers=normalizers,
             units=units,
             products=products,
             groups=groups,
             SLOTS=max(2, 1 << (self.temperatures - 1).bit_length()),
             CROSSED=crossed,
+            INSIDE=self._weight is not None and self.readings.unconditional_weight == "replication",
             GRAM=self.gram,
             FLOORED=self.readings.floors == "release",
             CANCELLED=_CANCELLED,
             **self._shaped("correlate"),
         )
-        return products
+        return normalizers, products
 
     def drift_sums(self, products: Tensor) -> list[Tensor]:
         """What λ and the loss need of this process [pairs + 2, 1, 1|V], for each feature."""
@@ -376,7 +385,7 @@ class Launches:
             processes=float(processes),
             T=self.temperatures,
             LABELS=16,
-            VECTORS=128,
+            VECTORS=64,
             CROSSED=self.crossed,
             **{name.upper(): value for name, value in stage.items()},
         )
@@ -433,6 +442,7 @@ class Launches:
             bases=self._told(starts),
             weight=kept.units if self._weight is None else self._weight,
             distances=kept.distances,
+            normalizers=kept.normalizers,
             units=kept.units,
             inverses=kept.inverses,
             of_loss=tuple(self._padded([nothing if each is None else each for each in losses])),

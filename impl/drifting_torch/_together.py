@@ -90,7 +90,7 @@ def _by_kernels(launches: Launches, many: bool, processes: int) -> Steps:
         totals = _joined((yield launches.scale_sums(sums)))
     feature_scale, units = launches.scale(sums, totals)
     crossed = launches.crossed or across
-    products = launches.correlate(distances, gram, units, crossed=crossed)
+    normalizers, products = launches.correlate(distances, gram, units, crossed=crossed)
     del gram
     totals = None
     if across:
@@ -105,7 +105,7 @@ def _by_kernels(launches: Launches, many: bool, processes: int) -> Steps:
         squares, there = torch.stack((yield [each.double() for each in own])).float().unbind(1)
         shares = shares / there if mean else shares
         results = replace(results, losses=[*(squares / there if mean else squares).unbind()])
-    return Solved(results, shares, Kept(distances, units, drift[1], shares))
+    return Solved(results, shares, Kept(distances, normalizers, units, drift[1], shares))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -223,7 +223,7 @@ class _Together(torch.autograd.Function):
             for problem in bucket.problems
             for each in (problem.generated, problem.positive, problem.unconditional)
         ]
-        kept = [None] * 3 if solved.kept is None else list(vars(solved.kept).values())[:3]
+        kept = [None] * 4 if solved.kept is None else list(vars(solved.kept).values())[:4]
         received = [each for turn in solved.received for each in turn]
         slopes = solved.slopes or []
         ctx.slopes = bool(slopes)
@@ -267,7 +267,7 @@ def _gradients(
     size = len(of_loss)
     weight, shares, *others = ctx.saved_tensors
     others: list[Any]
-    kept, samples, rest = others[:3], others[3 : 3 + 3 * size], others[3 + 3 * size :]
+    kept, samples, rest = others[:4], others[4 : 4 + 3 * size], others[4 + 3 * size :]
     problems = [
         Problem(*samples[at : at + 3], weight=weight, **ctx.options) for at in range(0, 3 * size, 3)
     ]
@@ -279,7 +279,7 @@ def _gradients(
         try:
             launches = Launches(problems, *ctx.modules)
             launches.gradient(
-                Kept(kept[0], kept[1], kept[2], shares), wanted, of_loss, of_label, outs
+                Kept(kept[0], kept[1], kept[2], kept[3], shares), wanted, of_loss, of_label, outs
             )
             return outs
         except Exception as error:  # whatever a compiler may raise

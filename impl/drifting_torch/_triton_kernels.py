@@ -261,11 +261,24 @@ def _tile(distances, at, n, m, count, size, targets):
 
 
 @triton.jit
-def _logits(distances, at, n, m, count, size, targets, rate):
-    """Logits −d·rate of a tile, −∞ in its padding."""
+def _tile_across(tiles, at, n, m, count, size, row):
+    """A tile that is kept the other way round."""
     valid = (n < count)[:, None] & (m < size)[None, :]
-    found = _tile(distances, at, n, m, count, size, targets)
-    return tl.where(valid, -found * rate, float("-inf"))
+    return tl.load(tiles + n[:, None] + at + m[None, :] * row, mask=valid, other=0.0)
+
+
+@triton.jit
+def _logits(
+    distances, at, n, m, count, size, targets, rate, mask,
+    OWN: tl.constexpr, EXCLUDED: tl.constexpr,
+):  # fmt: skip
+    """Logits −d·rate of a tile, −∞ in its padding; a sample's own less ``mask``, or −∞."""
+    valid = (n < count)[:, None] & (m < size)[None, :]
+    found = -rate * _tile(distances, at, n, m, count, size, targets)
+    if OWN:
+        own = float("-inf") if EXCLUDED else found - mask
+        found = tl.where(n[:, None] == m[None, :], own, found)
+    return tl.where(valid, found, float("-inf"))
 
 
 @triton.jit
@@ -287,68 +300,116 @@ def _finite(values):
 
 
 @triton.jit
-def _normalizer(logits):
-    """Logarithm of the sums over a tile's rows, for each column."""
-    top = _finite(tl.max(logits, 0))
-    sums = tl.sum(tl.exp(logits - top[None, :]), 0)
-    return tl.where(sums > 0, top + tl.log(tl.maximum(sums, 1e-37)), 0.0)
+def _anew(places, rate):
+    """The same places, for all the compiler knows others at each rate (they are above 0).
+
+    Else it works out every tile's offsets and masks before the loop over temperatures, and keeps
+    them in registers that there are not.
+    """
+    return places + (rate < 0).to(tl.int32)
 
 
 @triton.jit
-def _affinity(logits, row, weights, n, m, count, size, FLOOR: tl.constexpr):
-    """Affinities of a tile, weights included, from its logits and its rows' normalisers."""
-    found = tl.exp(logits - 0.5 * row[:, None] - 0.5 * _normalizer(logits)[None, :])
+def _fold(top, sums, logits, weight, at, m, size, WEIGHTED: tl.constexpr, INSIDE: tl.constexpr):
+    """Go on with the rows' greatest logits and sums of exponentials, over one more tile."""
+    if INSIDE:
+        _, logarithm = _weights(weight, at, m, size, WEIGHTED)
+        logits += logarithm[None, :]
+    higher = tl.maximum(top, tl.max(logits, 1))
+    shift = _finite(higher)
+    return higher, sums * tl.exp(top - shift) + tl.sum(tl.exp(logits - shift[:, None]), 1)
+
+
+@triton.jit
+def _normalizer(top, sums):
+    """Logarithm of sums of exponentials, 0 where there is nothing to sum."""
+    return tl.where(sums > 0, _finite(top) + tl.log(tl.maximum(sums, 1e-37)), 0.0)
+
+
+@triton.jit
+def _affinity(logits, row, column, values, valid, FLOOR: tl.constexpr):
+    """Affinities of a tile, weights included, from its logits and both normalisers."""
+    found = tl.exp(logits - 0.5 * row[:, None] - 0.5 * column[None, :])
     if FLOOR > 0:
         found = tl.maximum(found, FLOOR)
+    return tl.where(valid & (values > 0)[None, :], found * values[None, :], 0.0)
+
+
+@triton.jit
+def _mass(
+    logits, row, columns, weight, at, n, m, count, size,
+    WEIGHTED: tl.constexpr, FLOOR: tl.constexpr,
+):  # fmt: skip
+    """Sums of a tile's rows of affinities; its columns' normalisers are kept."""
+    top = tl.max(logits, 0)
+    column = _normalizer(top, tl.sum(tl.exp(logits - _finite(top)[None, :]), 0))
+    tl.store(columns + at + m, column, mask=m < size)
+    values, _ = _weights(weight, at, m, size, WEIGHTED)
     valid = (n < count)[:, None] & (m < size)[None, :]
-    return tl.where(valid & (weights > 0)[None, :], found * weights[None, :], 0.0)
+    return tl.sum(_affinity(logits, row, column, values, valid, FLOOR), 1)
+
+
+@triton.jit
+def _normalize(
+    distances, weight, into, rate, mask, n, i, j, count, positives, others,
+    U: tl.constexpr, WEIGHTED: tl.constexpr, INSIDE: tl.constexpr, EXCLUDED: tl.constexpr,
+    FLOOR: tl.constexpr,
+):  # fmt: skip
+    """Keep what makes affinities and coefficients of the logits at one temperature [3N + M].
+
+    They are the rows' normalisers, the affinities with positives and with negatives that each row
+    sums up to, and the columns' normalisers: with them coefficients are made entry by entry.
+    """
+    targets = positives + count + others
+    at = positives + count
+    top = tl.full((n.shape[0],), float("-inf"), tl.float32)
+    sums = tl.zeros((n.shape[0],), tl.float32)
+    logits = _logits(distances, 0, n, i, count, positives, targets, rate, mask, False, EXCLUDED)
+    top, sums = _fold(top, sums, logits, weight, 0, i, positives, WEIGHTED, INSIDE)
+    logits = _logits(
+        distances, positives, n, n, count, count, targets, rate, mask, True, EXCLUDED
+    )  # fmt: skip
+    top, sums = _fold(top, sums, logits, weight, positives, n, count, WEIGHTED, INSIDE)
+    if U > 0:
+        logits = _logits(distances, at, n, j, count, others, targets, rate, mask, False, EXCLUDED)
+        top, sums = _fold(top, sums, logits, weight, at, j, others, WEIGHTED, INSIDE)
+    row = _normalizer(top, sums)
+    columns = into + 3 * count
+    n_again = _anew(n, rate)
+    logits = _logits(
+        distances, positives, n_again, n_again, count, count, targets, rate, mask, True, EXCLUDED
+    )  # fmt: skip
+    repelling = _mass(
+        logits, row, columns, weight, positives, n, n, count, count, WEIGHTED, FLOOR
+    )  # fmt: skip
+    if U > 0:
+        j = _anew(j, rate)
+        logits = _logits(distances, at, n, j, count, others, targets, rate, mask, False, EXCLUDED)
+        repelling += _mass(logits, row, columns, weight, at, n, j, count, others, WEIGHTED, FLOOR)
+    i = _anew(i, rate)
+    logits = _logits(distances, 0, n, i, count, positives, targets, rate, mask, False, EXCLUDED)
+    attracting = _mass(logits, row, columns, weight, 0, n, i, count, positives, WEIGHTED, FLOOR)
+    tl.store(into + n, row, mask=n < count)
+    tl.store(into + count + n, attracting, mask=n < count)
+    tl.store(into + 2 * count + n, repelling, mask=n < count)
 
 
 @triton.jit
 def _coefficients(
-    distances, weight, unit, rate, scale, mask, n, i, j, count, positives, others,
-    U: tl.constexpr, WEIGHTED: tl.constexpr, INSIDE: tl.constexpr, EXCLUDED: tl.constexpr,
-    FLOOR: tl.constexpr,
+    distances, weight, known, at, rate, scale, mask, n, m, count, size, targets,
+    POSITIVE: tl.constexpr, OWN: tl.constexpr, WEIGHTED: tl.constexpr,
+    EXCLUDED: tl.constexpr, FLOOR: tl.constexpr,
 ):  # fmt: skip
-    """The drift's coefficients at one temperature: tiles for the three sets.
-
-    ``rate`` is the temperature's inverse on distances times ``unit``, which ``mask`` is added to
-    for a sample's own.
-    """
-    own_mask = mask * rate
-    rate *= unit
-    targets = positives + count + others
-    to_p = _logits(distances, 0, n, i, count, positives, targets, rate)
-    to_x = _logits(distances, positives, n, n, count, count, targets, rate)
-    own = float("-inf") if EXCLUDED else to_x - own_mask
-    to_x = tl.where(n[:, None] == n[None, :], own, to_x)
-    w_p, log_p = _weights(weight, 0, i, positives, WEIGHTED)
-    w_x, log_x = _weights(weight, positives, n, count, WEIGHTED)
-    in_p, in_x = to_p, to_x
-    if INSIDE:
-        in_p, in_x = to_p + log_p[None, :], to_x + log_x[None, :]
-    top = tl.maximum(tl.max(in_p, 1), tl.max(in_x, 1))
-    if U > 0:
-        to_u = _logits(distances, positives + count, n, j, count, others, targets, rate)
-        w_u, log_u = _weights(weight, positives + count, j, others, WEIGHTED)
-        in_u = to_u
-        if INSIDE:
-            in_u = to_u + log_u[None, :]
-        top = tl.maximum(top, tl.max(in_u, 1))
-    top = _finite(top)
-    sums = tl.sum(tl.exp(in_p - top[:, None]), 1) + tl.sum(tl.exp(in_x - top[:, None]), 1)
-    if U > 0:
-        sums += tl.sum(tl.exp(in_u - top[:, None]), 1)
-    row = tl.where(sums > 0, top + tl.log(tl.maximum(sums, 1e-37)), 0.0)
-    of_p = _affinity(to_p, row, w_p, n, i, count, positives, FLOOR)
-    of_x = _affinity(to_x, row, w_x, n, n, count, count, FLOOR)
-    attracting, repelling = tl.sum(of_p, 1), tl.sum(of_x, 1)
-    of_u = of_x
-    if U > 0:
-        of_u = _affinity(to_u, row, w_u, n, j, count, others, FLOOR)
-        repelling += tl.sum(of_u, 1)
-        of_u *= (-attracting * scale)[:, None]
-    return of_p * (repelling * scale)[:, None], of_x * (-attracting * scale)[:, None], of_u
+    """A tile of the drift's coefficients, times ``scale``, by what is ``known`` [3N + M]."""
+    logits = _logits(distances, at, n, m, count, size, targets, rate, mask, OWN, EXCLUDED)
+    row = tl.load(known + n, mask=n < count, other=0.0)
+    column = tl.load(known + 3 * count + at + m, mask=m < size, other=0.0)
+    values, _ = _weights(weight, at, m, size, WEIGHTED)
+    valid = (n < count)[:, None] & (m < size)[None, :]
+    found = _affinity(logits, row, column, values, valid, FLOOR)
+    other = tl.load(known + (2 if POSITIVE else 1) * count + n, mask=n < count, other=0.0)
+    factor = other * scale if POSITIVE else -other * scale
+    return found * factor[:, None]
 
 
 @triton.jit
@@ -367,23 +428,15 @@ def _move(r_p, r_x, r_u, x, p, u, n, i, j, c, count, positives, others, channels
 
 
 @triton.jit
-def _inner(distances, at, norms_n, norms_m, n, m, count, size, targets, OWN: tl.constexpr):
-    """Inner products of generated samples and others, from their distances and norms."""
-    found = _tile(distances, at, n, m, count, size, targets)
+def _inner(distances, at, norms_n, norms_m, n, m, count, size, step_n, step_m, OWN: tl.constexpr):
+    """Inner products of two sets, one of them the generated samples, from distances and norms."""
+    valid = (n < count)[:, None] & (m < size)[None, :]
+    places = distances + at + n[:, None] * step_n + m[None, :] * step_m
+    found = tl.load(places, mask=valid, other=0.0)
     if OWN:
         found = tl.where(n[:, None] == m[None, :], 0.0, found)
-    return 0.5 * (norms_n[:, None] * norms_n[:, None] + norms_m[None, :] * norms_m[None, :]
-                  - found * found)  # fmt: skip
-
-
-@triton.jit
-def _along(r_p, r_x, r_u, to_p, to_x, to_u, U: tl.constexpr, PRECISION: tl.constexpr):
-    """Coefficients times the inner products of all targets with one set."""
-    found = tl.dot(r_p, to_p, input_precision=PRECISION)
-    found = tl.dot(r_x, to_x, found, input_precision=PRECISION)
-    if U > 0:
-        found = tl.dot(r_u, to_u, found, input_precision=PRECISION)
-    return found
+    squares = norms_n[:, None] * norms_n[:, None] + norms_m[None, :] * norms_m[None, :]
+    return 0.5 * (squares - found * found)
 
 
 @triton.jit
@@ -396,114 +449,252 @@ def _norms(distances, at, m, size, OWN: tl.constexpr):
 
 
 @triton.jit
-def _by_traces(
-    distances, gram, weight, rates, unit, scale, mask, products, groups,
-    n, i, j, count, positives, others,
-    U: tl.constexpr, T: tl.constexpr, CROSSED: tl.constexpr, WEIGHTED: tl.constexpr,
-    INSIDE: tl.constexpr, EXCLUDED: tl.constexpr, FLOOR: tl.constexpr,
-    CANCELLED: tl.constexpr, PRECISION: tl.constexpr,
+def _along(
+    q_p, q_x, q_u, terms, distances, gram, weight, known, rate, scale, mask, n, i, j, m, at, size,
+    norms_n, count, positives, others,
+    U: tl.constexpr, POSITIVE: tl.constexpr, OWN: tl.constexpr, WEIGHTED: tl.constexpr,
+    EXCLUDED: tl.constexpr, FLOOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """⟨V_a, V_b⟩ = tr(R_a G R_bᵀ), without any channel; whether some ⟨V_a, V_a⟩ cancelled."""
-    targets, rest = positives + count + others, positives + others
-    norms_p = _norms(distances, 0, i, positives, False)
-    norms_x = _norms(distances, positives, n, count, True)
-    norms_u = norms_x
-    if U > 0:
-        norms_u = _norms(distances, positives + count, j, others, False)
+    """Go on with R·G for the three sets, and with the rows of |R|·norms, over some targets ``m``.
+
+    They are positives, the generated samples (``OWN``), or unconditional samples, from ``at``.
+    """
+    targets, rest, last = positives + count + others, positives + others, positives + count
+    norms = _norms(distances, at, m, size, OWN)
+    r = _coefficients(
+        distances, weight, known, at, rate, scale, mask, n, m, count, size, targets,
+        POSITIVE, OWN, WEIGHTED, EXCLUDED, FLOOR,
+    )  # fmt: skip
+    terms += tl.sum(tl.abs(r) * norms[None, :], 1)
+    if OWN:
+        norms_i = _norms(distances, 0, i, positives, False)
+        tile = _inner(distances, 0, norms, norms_i, m, i, count, positives, targets, 1, False)
+        q_p = tl.dot(r, tile, q_p, input_precision=PRECISION)
+        tile = _inner(
+            distances, positives, norms, norms_n, m, n, count, count, targets, 1, True
+        )  # fmt: skip
+        q_x = tl.dot(r, tile, q_x, input_precision=PRECISION)
+        if U > 0:
+            norms_j = _norms(distances, last, j, others, False)
+            tile = _inner(distances, last, norms, norms_j, m, j, count, others, targets, 1, False)
+            q_u = tl.dot(r, tile, q_u, input_precision=PRECISION)
+    else:
+        if POSITIVE:
+            tile = _tile(gram, 0, m, i, positives, positives, rest)
+        else:
+            tile = _tile_across(gram, positives, m, i, others, positives, rest)
+        q_p = tl.dot(r, tile, q_p, input_precision=PRECISION)
+        tile = _inner(distances, at, norms, norms_n, m, n, size, count, 1, targets, False)
+        q_x = tl.dot(r, tile, q_x, input_precision=PRECISION)
+        if U > 0:
+            first = positives if POSITIVE else positives * rest + positives
+            tile = _tile(gram, first, m, j, size, others, rest)
+            q_u = tl.dot(r, tile, q_u, input_precision=PRECISION)
+    return q_p, q_x, q_u, terms
+
+
+@triton.jit
+def _by_traces(
+    distances, gram, weight, normalizers, rates, unit, scale, mask, products, groups,
+    n, i, j, count, positives, others,
+    N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, K: tl.constexpr, T: tl.constexpr,
+    CROSSED: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr,
+    FLOOR: tl.constexpr, CANCELLED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """⟨V_a, V_b⟩ = tr(R_a G R_bᵀ), without any channel; whether some ⟨V_a, V_a⟩ cancelled.
+
+    R_a·G grows over ``K`` targets at a time: registers hold it and little besides.
+    """
+    targets, at = positives + count + others, positives + count
+    wide = 3 * count + targets
+    places_n, places_i, places_j = n, i, j
     cancelled = 0
     for a in range(T):
-        r_p, r_x, r_u = _coefficients(
-            distances, weight, unit, pick(rates, a, T), scale, mask, n, i, j,
-            count, positives, others, U, WEIGHTED, INSIDE, EXCLUDED, FLOOR,
-        )  # fmt: skip
-        terms = tl.sum(tl.abs(r_p) * norms_p[None, :], 1)
-        terms += tl.sum(tl.abs(r_x) * norms_x[None, :], 1)
-        x_p = _inner(distances, 0, norms_x, norms_p, n, i, count, positives, targets, False)
-        x_x = _inner(distances, positives, norms_x, norms_x, n, n, count, count, targets, True)
-        p_p = _tile(gram, 0, i, i, positives, positives, rest)
-        x_u, u_p, u_x = x_x, x_x, x_x
-        if U > 0:
-            terms += tl.sum(tl.abs(r_u) * norms_u[None, :], 1)
-            at = positives + count
-            x_u = _inner(distances, at, norms_x, norms_u, n, j, count, others, targets, False)
-            p_u = _tile(gram, positives, i, j, positives, others, rest)
-            u_p, u_x = tl.trans(p_u), tl.trans(x_u)
-        q_p = _along(r_p, r_x, r_u, p_p, x_p, u_p, U, PRECISION)
-        q_x = _along(r_p, r_x, r_u, tl.trans(x_p), x_x, u_x, U, PRECISION)
-        q_u = q_x
-        if U > 0:
-            u_u = _tile(gram, positives * rest + positives, j, j, others, others, rest)
-            q_u = _along(r_p, r_x, r_u, p_u, x_u, u_u, U, PRECISION)
+        rate = pick(rates, a, T)
+        n, i, j = _anew(places_n, rate), _anew(places_i, rate), _anew(places_j, rate)
+        norms_n = _norms(distances, positives, n, count, True)
+        known = normalizers + a * wide
+        q_p, q_x, q_u = _nothing(N, P, U)
+        terms = tl.zeros((N,), tl.float32)
+        for first in range(0, positives, K):
+            q_p, q_x, q_u, terms = _along(
+                q_p, q_x, q_u, terms, distances, gram, weight, known, rate * unit, scale,
+                mask * rate, n, i, j, first + tl.arange(0, K), 0, positives,
+                norms_n, count, positives, others,
+                U, True, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+            )  # fmt: skip
+        for first in range(0, count, K):
+            q_p, q_x, q_u, terms = _along(
+                q_p, q_x, q_u, terms, distances, gram, weight, known, rate * unit, scale,
+                mask * rate, n, i, j, first + tl.arange(0, K), positives, count,
+                norms_n, count, positives, others,
+                U, False, True, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+            )  # fmt: skip
+        for first in range(0, others, K):
+            q_p, q_x, q_u, terms = _along(
+                q_p, q_x, q_u, terms, distances, gram, weight, known, rate * unit, scale,
+                mask * rate, n, i, j, first + tl.arange(0, K), at, others,
+                norms_n, count, positives, others,
+                U, False, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+            )  # fmt: skip
+        # Where all coincides there is nothing to cancel.
+        most = tl.sum(terms * terms, 0)
+        least = tl.where(most > 0, CANCELLED * most, -1.0)
         for step in range(a + 1 if CROSSED else 1):
             b = a - step
-            r_p, r_x, r_u = _coefficients(
-                distances, weight, unit, pick(rates, b, T), scale, mask, n, i, j,
-                count, positives, others, U, WEIGHTED, INSIDE, EXCLUDED, FLOOR,
+            rate = pick(rates, b, T)
+            n, i, j = _anew(places_n, rate), _anew(places_i, rate), _anew(places_j, rate)
+            known = normalizers + b * wide
+            r = _coefficients(
+                distances, weight, known, 0, rate * unit, scale, mask * rate, n, i, count,
+                positives, targets, True, False, WEIGHTED, EXCLUDED, FLOOR,
             )  # fmt: skip
-            rows = tl.sum(q_p * r_p, 1) + tl.sum(q_x * r_x, 1)
+            rows = tl.sum(q_p * r, 1)
+            r = _coefficients(
+                distances, weight, known, positives, rate * unit, scale, mask * rate, n, n, count,
+                count, targets, False, True, WEIGHTED, EXCLUDED, FLOOR,
+            )  # fmt: skip
+            rows += tl.sum(q_x * r, 1)
             if U > 0:
-                rows += tl.sum(q_u * r_u, 1)
+                r = _coefficients(
+                    distances, weight, known, at, rate * unit, scale, mask * rate, n, j, count,
+                    others, targets, False, False, WEIGHTED, EXCLUDED, FLOOR,
+                )  # fmt: skip
+                rows += tl.sum(q_u * r, 1)
             found = tl.sum(rows.to(tl.float64), 0)
-            most = tl.sum((terms * terms).to(tl.float64), 0)
-            cancelled += ((step == 0) & (found <= CANCELLED * most) & (most > 0)).to(tl.int32)
+            cancelled += ((step == 0) & (found <= least)).to(tl.int32)
             tl.store(products + row_of(a, b, T) * groups, found)
     return cancelled
 
 
 @triton.jit
-def _directly(
-    x, p, u, distances, weight, rates, unit, scale, mask, products, groups,
-    n, i, j, count, positives, others, channels, x_n, x_c, p_n, p_c, u_n, u_c,
-    U: tl.constexpr, C: tl.constexpr, T: tl.constexpr, SLOTS: tl.constexpr,
-    CROSSED: tl.constexpr, WEIGHTED: tl.constexpr, INSIDE: tl.constexpr,
+def _add(
+    k_p, k_x, k_u, distances, weight, known, rate, unit, scale, mask, n, i, j,
+    count, positives, others,
+    U: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr, FLOOR: tl.constexpr,
+):  # fmt: skip
+    """Add one temperature's coefficients, times ``scale``, to tiles for the three sets."""
+    targets, at = positives + count + others, positives + count
+    n, i, j = _anew(n, rate), _anew(i, rate), _anew(j, rate)
+    k_p += _coefficients(
+        distances, weight, known, 0, rate * unit, scale, mask * rate, n, i, count, positives,
+        targets, True, False, WEIGHTED, EXCLUDED, FLOOR,
+    )  # fmt: skip
+    k_x += _coefficients(
+        distances, weight, known, positives, rate * unit, scale, mask * rate, n, n, count, count,
+        targets, False, True, WEIGHTED, EXCLUDED, FLOOR,
+    )  # fmt: skip
+    if U > 0:
+        k_u += _coefficients(
+            distances, weight, known, at, rate * unit, scale, mask * rate, n, j, count, others,
+            targets, False, False, WEIGHTED, EXCLUDED, FLOOR,
+        )  # fmt: skip
+    return k_p, k_x, k_u
+
+
+@triton.jit
+def _nothing(N: tl.constexpr, P: tl.constexpr, U: tl.constexpr):
+    """Tiles for the three sets to add to."""
+    k_p, k_x = tl.zeros((N, P), tl.float32), tl.zeros((N, N), tl.float32)
+    k_u = k_x
+    if U > 0:
+        k_u = tl.zeros((N, U), tl.float32)
+    return k_p, k_x, k_u
+
+
+@triton.jit
+def _entry(values, slots, at):
+    """Entry of a tile at a place that is known only when running."""
+    return tl.sum(tl.where(slots == at, values, 0.0), 0)
+
+
+@triton.jit
+def _inverse_norm(squares, slots, at):
+    """1/√ of an entry, with 1/0 := 0."""
+    square = _entry(squares, slots, at)
+    return tl.where(square > 0, tl.rsqrt(tl.where(square > 0, square, 1.0)), 0.0).to(tl.float32)
+
+
+@triton.jit
+def _moved(
+    moved, samples, c, channels, stride_n, stride_c, reference, distances, weight, of_a, of_b,
+    rate_a, rate_b, scale_a, scale_b, unit, mask, n, at, count, size, targets,
+    K: tl.constexpr, POSITIVE: tl.constexpr, OWN: tl.constexpr, WEIGHTED: tl.constexpr,
     EXCLUDED: tl.constexpr, FLOOR: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Go on with two temperatures' scaled drifts over one set of targets, ``K`` at a time."""
+    for first in range(0, size, K):
+        m = first + tl.arange(0, K)
+        r = _coefficients(
+            distances, weight, of_a, at, rate_a * unit, scale_a, mask * rate_a, n, m, count, size,
+            targets, POSITIVE, OWN, WEIGHTED, EXCLUDED, FLOOR,
+        )  # fmt: skip
+        if scale_b != 0:
+            r += _coefficients(
+                distances, weight, of_b, at, rate_b * unit, scale_b, mask * rate_b, n, m, count,
+                size, targets, POSITIVE, OWN, WEIGHTED, EXCLUDED, FLOOR,
+            )  # fmt: skip
+        y = _load(samples, m, c, size, channels, stride_n, stride_c, reference)
+        moved = tl.dot(r, y, moved, input_precision=PRECISION)
+    return moved
+
+
+@triton.jit
+def _directly(
+    x, p, u, distances, weight, normalizers, rates, unit, scale, mask, products, groups,
+    n, count, positives, others, channels, x_n, x_c, p_n, p_c, u_n, u_c,
+    C: tl.constexpr, K: tl.constexpr, T: tl.constexpr, SLOTS: tl.constexpr,
+    CROSSED: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr,
+    FLOOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """⟨V_a, V_b⟩ from squares over all channels: first ‖V_a‖², then ‖V_a/‖V_a‖ + V_b/‖V_b‖‖².
 
     So there is one matrix of coefficients at a time, and a product is as exact as its factors'
     norms allow.
     """
+    targets = positives + count + others
     slots = tl.arange(0, SLOTS)
     squares = tl.zeros((SLOTS,), tl.float64)
     for a in range(T):
         for step in range(a + 1 if CROSSED else 1):
             b = a - step
-            one = tl.sum(tl.where(slots == a, squares, 0.0), 0)
-            two = tl.sum(tl.where(slots == b, squares, 0.0), 0)
-            size = tl.sqrt(one * two)
-            of_a = tl.where(one > 0, 1.0 / tl.sqrt(tl.where(one > 0, one, 1.0)), 0.0)
-            of_b = tl.where(two > 0, 1.0 / tl.sqrt(tl.where(two > 0, two, 1.0)), 0.0)
-            factor_a = tl.where(step == 0, 1.0, of_a).to(tl.float32)
-            factor_b = tl.where(step == 0, 0.0, of_b).to(tl.float32)
-            k_p, k_x, k_u = _coefficients(
-                distances, weight, unit, pick(rates, a, T), scale * factor_a, mask, n, i, j,
-                count, positives, others, U, WEIGHTED, INSIDE, EXCLUDED, FLOOR,
-            )  # fmt: skip
-            if step > 0:
-                r_p, r_x, r_u = _coefficients(
-                    distances, weight, unit, pick(rates, b, T), scale * factor_b, mask, n, i, j,
-                    count, positives, others, U, WEIGHTED, INSIDE, EXCLUDED, FLOOR,
-                )  # fmt: skip
-                k_p += r_p
-                k_x += r_x
-                if U > 0:
-                    k_u += r_u
+            scale_a = scale * tl.where(step == 0, 1.0, _inverse_norm(squares, slots, a))
+            scale_b = scale * tl.where(step == 0, 0.0, _inverse_norm(squares, slots, b))
+            rate_a, rate_b = pick(rates, a, T), pick(rates, b, T)
+            of_a = normalizers + a * (3 * count + targets)
+            of_b = normalizers + b * (3 * count + targets)
             rows = tl.zeros((n.shape[0],), tl.float32)
             for start in range(0, channels, C):
                 c = start + tl.arange(0, C)
-                moved = _move(k_p, k_x, k_u, x, p, u, n, i, j, c, count, positives, others,
-                              channels, x_n, x_c, p_n, p_c, u_n, u_c, U, PRECISION)  # fmt: skip
+                reference = _reference(x, c, channels, x_c)
+                moved = tl.zeros((n.shape[0], C), tl.float32)
+                moved = _moved(
+                    moved, p, c, channels, p_n, p_c, reference, distances, weight, of_a, of_b,
+                    rate_a, rate_b, scale_a, scale_b, unit, mask, n, 0, count, positives,
+                    targets, K, True, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                )  # fmt: skip
+                moved = _moved(
+                    moved, x, c, channels, x_n, x_c, reference, distances, weight, of_a, of_b,
+                    rate_a, rate_b, scale_a, scale_b, unit, mask, n, positives, count, count,
+                    targets, K, False, True, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                )  # fmt: skip
+                moved = _moved(
+                    moved, u, c, channels, u_n, u_c, reference, distances, weight, of_a, of_b,
+                    rate_a, rate_b, scale_a, scale_b, unit, mask, n, positives + count, count,
+                    others, targets, K, False, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                )  # fmt: skip
                 rows += tl.sum(moved * moved, 1)
             found = tl.sum(rows.to(tl.float64), 0)
             squares = tl.where((slots == a) & (step == 0), found, squares)
-            found = tl.where(step == 0, found, 0.5 * size * (found - 2.0))
+            size = _entry(squares, slots, a) * _entry(squares, slots, b)
+            found = tl.where(step == 0, found, 0.5 * tl.sqrt(size) * (found - 2.0))
             tl.store(products + row_of(a, b, T) * groups, found)
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def correlate(
-    xs, ps, us, strides, firsts, vectors, weight, distances, gram, units, rates, products,
-    groups, cells, cell_firsts, count, positives, others, channels, mask,
+    xs, ps, us, strides, firsts, vectors, weight, distances, gram, normalizers, units, rates,
+    products, groups, cells, cell_firsts, count, positives, others, channels, mask,
     S: tl.constexpr, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, C: tl.constexpr,
     T: tl.constexpr, SLOTS: tl.constexpr, CROSSED: tl.constexpr, ALIGNED: tl.constexpr,
     GRAM: tl.constexpr, BATCH: tl.constexpr, SHARED: tl.constexpr, WEIGHTED: tl.constexpr,
@@ -512,9 +703,9 @@ def correlate(
 ):  # fmt: skip
     """Products of two temperatures' drifts over samples and channels [pairs, groups].
 
-    Every one with itself, and with ``CROSSED`` with all others. With ``GRAM`` they are traces,
-    unless these cancel or the release's floor under the distances shows (``FLOORED``) since their
-    mean is not far above.
+    Every one with itself, and with ``CROSSED`` with all others; what :func:`_normalize` keeps is
+    left for :func:`gradient`. With ``GRAM`` the products are traces, unless these cancel or the
+    release's floor under the distances shows (``FLOORED``) since their mean is not far above.
     """
     group = tl.program_id(0).to(tl.int64)
     segment = segment_of(group, firsts, S)
@@ -532,13 +723,23 @@ def correlate(
         weight += label * targets
     cell = cell_of(label, vector, width, segment, cell_firsts, S, BATCH, SHARED)
     unit, scale = tl.load(units + cell), tl.load(units + cells + cell)
+    normalizers += group * T * (3 * count + targets)
+    for t in range(T):
+        rate = pick(rates, t, T)
+        into = normalizers + t * (3 * count + targets)
+        _normalize(
+            distances, weight, into, rate * unit, mask * rate, n, i, j, count, positives, others,
+            U, WEIGHTED, INSIDE, EXCLUDED, FLOOR,
+        )  # fmt: skip
+    # What one thread stored others read below.
+    tl.debug_barrier()
     direct = 1
     if GRAM:
         gram += group * (positives + others) * (positives + others)
         direct = _by_traces(
-            distances, gram, weight, rates, unit, scale, mask, products, groups,
+            distances, gram, weight, normalizers, rates, unit, scale, mask, products, groups,
             n, i, j, count, positives, others,
-            U, T, CROSSED, WEIGHTED, INSIDE, EXCLUDED, FLOOR, CANCELLED, PRECISION,
+            N, P, U, 16, T, CROSSED, WEIGHTED, EXCLUDED, FLOOR, CANCELLED, PRECISION,
         )  # fmt: skip
         if FLOORED:
             direct += (unit * unit >= channels).to(tl.int32)
@@ -549,27 +750,52 @@ def correlate(
         if U > 0:
             u, u_n, u_c = _samples(us, strides, 8, label, vector, segment, S, ALIGNED)
         _directly(
-            x, p, u, distances, weight, rates, unit, scale, mask, products, groups,
-            n, i, j, count, positives, others, channels, x_n, x_c, p_n, p_c, u_n, u_c,
-            U, C, T, SLOTS, CROSSED, WEIGHTED, INSIDE, EXCLUDED, FLOOR, PRECISION,
+            x, p, u, distances, weight, normalizers, rates, unit, scale, mask, products, groups,
+            n, count, positives, others, channels, x_n, x_c, p_n, p_c, u_n, u_c,
+            C, 16, T, SLOTS, CROSSED, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
         )  # fmt: skip
+
+
+@triton.jit
+def _moved_by_all(
+    moved, samples, c, channels, stride_n, stride_c, reference, distances, weight, normalizers,
+    inverses, own, rates, unit, scale, mask, n, at, count, size, targets,
+    K: tl.constexpr, T: tl.constexpr, POSITIVE: tl.constexpr, OWN: tl.constexpr,
+    WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr, FLOOR: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Go on with Σ V_τ/λ_τ over one set of targets, ``K`` at a time."""
+    for first in range(0, size, K):
+        m = first + tl.arange(0, K)
+        r = tl.zeros((n.shape[0], K), tl.float32)
+        for t in range(T):
+            rate = pick(rates, t, T)
+            r += _coefficients(
+                distances, weight, normalizers + t * (3 * count + targets), at, rate * unit,
+                scale * tl.load(inverses + t * own), mask * rate, n, m, count, size, targets,
+                POSITIVE, OWN, WEIGHTED, EXCLUDED, FLOOR,
+            )  # fmt: skip
+        y = _load(samples, m, c, size, channels, stride_n, stride_c, reference)
+        moved = tl.dot(r, y, moved, input_precision=PRECISION)
+    return moved
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def gradient(
-    xs, ps, us, strides, outs, firsts, bases, vectors, weight, distances, units, rates, inverses,
-    of_loss, of_label, given, shares, cells, cell_firsts,
+    xs, ps, us, strides, outs, firsts, bases, vectors, weight, distances, normalizers, units, rates,
+    inverses, of_loss, of_label, given, shares, cells, cell_firsts,
     count, positives, others, channels, mask, factor, always,
     S: tl.constexpr, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, C: tl.constexpr,
-    T: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr, SHARED: tl.constexpr,
-    WEIGHTED: tl.constexpr, INSIDE: tl.constexpr, EXCLUDED: tl.constexpr,
+    T: tl.constexpr, WHOLE: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr,
+    SHARED: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr,
     FLOOR: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """−2Ṽ·``factor``/S times what arrives: one product of all that multiplies the targets.
 
     ``of_loss`` and ``of_label`` hold the gradients arriving at a feature's loss and at its labels,
     ``given`` for each segment (its place in the bucket, whether there is the one, the step of the
-    other, 0 for all the same, −1 for none); ``always`` arrives at every label.
+    other, 0 for all the same, −1 for none, its cells); ``always`` arrives at every label. With
+    ``WHOLE`` all coefficients stay in registers, else they are made for each block of channels.
     """
     program = tl.program_id(0).to(tl.int64)
     segment = segment_of(program, firsts, S)
@@ -598,25 +824,41 @@ def gradient(
     at = label * tl.maximum(step, 0)
     arriving += tl.load(pick(of_label, segment, S) + at, mask=step >= 0, other=0.0)
     slope = -2.0 * pick(factor, segment, S) * scale * arriving
-    k_p, k_x = tl.zeros((N, P), tl.float32), tl.zeros((N, N), tl.float32)
-    k_u = k_x
-    if U > 0:
-        k_u = tl.zeros((N, U), tl.float32)
+    normalizers += group * T * (3 * count + targets)
     own = number(given[3], segment, S)
-    for t in range(T):
-        inverse = tl.load(inverses + T * first + t * own + cell - first)
-        r_p, r_x, r_u = _coefficients(
-            distances, weight, unit, pick(rates, t, T), scale * inverse, mask, n, i, j,
-            count, positives, others, U, WEIGHTED, INSIDE, EXCLUDED, FLOOR,
-        )  # fmt: skip
-        k_p += r_p
-        k_x += r_x
-        if U > 0:
-            k_u += r_u
+    inverses += T * first + cell - first
+    k_p, k_x, k_u = _nothing(N, P, U)
+    if WHOLE:
+        for t in range(T):
+            k_p, k_x, k_u = _add(
+                k_p, k_x, k_u, distances, weight, normalizers + t * (3 * count + targets),
+                pick(rates, t, T), unit, scale * tl.load(inverses + t * own), mask, n, i, j,
+                count, positives, others, U, WEIGHTED, EXCLUDED, FLOOR,
+            )  # fmt: skip
     for start in range(0, channels, C):
         c = start + tl.arange(0, C)
-        moved = slope * _move(k_p, k_x, k_u, x, p, u, n, i, j, c, count, positives, others,
-                              channels, x_n, x_c, p_n, p_c, u_n, u_c, U, PRECISION)  # fmt: skip
+        if WHOLE:
+            moved = _move(k_p, k_x, k_u, x, p, u, n, i, j, c, count, positives, others,
+                          channels, x_n, x_c, p_n, p_c, u_n, u_c, U, PRECISION)  # fmt: skip
+        else:
+            reference = _reference(x, c, channels, x_c)
+            moved = tl.zeros((N, C), tl.float32)
+            moved = _moved_by_all(
+                moved, p, c, channels, p_n, p_c, reference, distances, weight, normalizers,
+                inverses, own, rates, unit, scale, mask, n, 0, count, positives, targets,
+                16, T, True, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+            )  # fmt: skip
+            moved = _moved_by_all(
+                moved, x, c, channels, x_n, x_c, reference, distances, weight, normalizers,
+                inverses, own, rates, unit, scale, mask, n, positives, count, count, targets,
+                16, T, False, True, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+            )  # fmt: skip
+            moved = _moved_by_all(
+                moved, u, c, channels, u_n, u_c, reference, distances, weight, normalizers,
+                inverses, own, rates, unit, scale, mask, n, positives + count, count, others,
+                targets, 16, T, False, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+            )  # fmt: skip
+        moved *= slope
         inside = (n < count)[:, None] & (c < channels)[None, :]
         into = out + n.to(tl.int64)[:, None] * out_n + c[None, :] * out_c
         tl.store(into, moved.to(out.dtype.element_ty), mask=inside)
