@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
-from drifting_torch import DriftingLossOutput, _backends, _core, _together, _triton, drifting_loss
+from drifting_torch import (
+    DriftingLossOutput,
+    _backends,
+    _core,
+    _together,
+    _triton,
+    _triton_kernels,
+    drifting_loss,
+)
 from drifting_torch._backends import KernelsUnavailableWarning
 from drifting_torch.loss import problem_of
 
@@ -34,7 +42,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
     if not INTERPRETED:
         pytest.skip("needs TRITON_INTERPRET=1")
     monkeypatch.setattr(_triton, "_DEVICES", {"cpu"})
-    monkeypatch.setattr(_triton, "_STATE", dict[str, _triton.Modules | None]())
+    monkeypatch.setattr(_triton, "_STATE", dict[str, ModuleType | None]())
     monkeypatch.setattr(_backends, "_SAID", set[str]())
 
 
@@ -268,15 +276,10 @@ class Failing:
         raise RuntimeError("out of resource: shared memory")
 
 
-def module_of(kernel: str) -> ModuleType:
-    (found,) = (each for each in _triton._loaded() if kernel in vars(each))
-    return found
-
-
 @pytest.mark.parametrize("failing", ["measure", "scale", "correlate", "drift", "gradient"])
 @pytest.mark.usefixtures("interpreted")
 def test_a_kernel_that_fails_one_warning(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module_of(failing), failing, Failing())
+    monkeypatch.setattr(_triton_kernels, failing, Failing())
     given = inputs()
     with pytest.warns(KernelsUnavailableWarning, match="RuntimeError: out of resource"):
         found, gradient = solved(given, torch.float32)

@@ -17,7 +17,6 @@ from triton_cases import (
     RELEASE,
     Failing,
     interpreted,  # noqa: F401 -- a fixture
-    module_of,
     samples,
 )
 
@@ -28,6 +27,7 @@ from drifting_torch import (
     _launches,
     _many,
     _together,
+    _triton_kernels,
     drifting_loss,
     feature_space_drifting_loss,
     stream_drifting_loss,
@@ -304,7 +304,7 @@ def launches_of(
 
     with monkeypatch.context() as patched:
         for name in KERNELS:
-            patched.setattr(module_of(name), name, Counted(name))
+            patched.setattr(_triton_kernels, name, Counted(name))
         generated = [leaves(sets[0]) for _ in range(maps)]
         taps = ((f"{index}", each, sets[1], sets[2]) for index, each in enumerate(generated))
         own = weight().contiguous()
@@ -386,7 +386,7 @@ def test_two_processes(name: str, failing: str, monkeypatch: pytest.MonkeyPatch)
         _together.solving(bucket, many=True, processes=2),
     ]
     if failing != "none":
-        monkeypatch.setattr(module_of(failing), failing, Failing())
+        monkeypatch.setattr(_triton_kernels, failing, Failing())
         with pytest.warns(KernelsUnavailableWarning):
             found = finished(runs, bucket, pieces, first)
     else:

@@ -16,8 +16,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from drifting_spec import Readings
-from drifting_torch import _tiles, _triton_kernels, _triton_statistics
+from drifting_torch import _tiles, _triton_kernels
 from drifting_torch._launches import Kept, Launches
+from drifting_torch._triton_segments import COUNTS
 from drifting_torch.loss import problem_of
 
 TEMPERATURES = (0.02, 0.05, 0.2)
@@ -101,16 +102,12 @@ def launched(
         for width in vectors
     ]
     calls: dict[str, tuple[Any, dict[str, Any]]] = {}
-    names = [
-        (_triton_kernels, ("measure", "correlate", "gradient")),
-        (_triton_statistics, ("scale", "drift")),
-    ]
-    first, second = (
-        SimpleNamespace(**{name: _Recorder(getattr(module, name), calls) for name in each})
-        for module, each in names
-    )
-    first.told = _triton_kernels.told
-    launches = Launches(problems, first, second)  # pyright: ignore[reportArgumentType]
+    kernels = {
+        name: _Recorder(getattr(_triton_kernels, name), calls)
+        for name in ("measure", "scale", "correlate", "drift", "gradient")
+    }
+    recording = SimpleNamespace(**kernels, told=_triton_kernels.told)
+    launches = Launches(problems, recording)  # pyright: ignore[reportArgumentType]
     launches.tile = lambda kernel: _tiles.fitting(  # pyright: ignore[reportAttributeAccessIssue]
         kernel, sizes, launches.gram, target.shared
     )
@@ -152,7 +149,7 @@ def compiled(kernel: Any, arguments: dict[str, Any], target: Target) -> Compiled
             constants[index,] = value
             signature[parameter.name] = "constexpr"
         else:
-            special = parameter.name not in _triton_kernels.COUNTS
+            special = parameter.name not in COUNTS
             signature[parameter.name] = kind(value, (index,), special)
     options = {name: arguments[name] for name in ("num_warps", "num_stages") if name in arguments}
     found = triton.compile(

@@ -99,10 +99,10 @@ class Results:
 class Launches:
     """The launches for problems of one kind; what they share is worked out once."""
 
-    def __init__(self, problems: Sequence[Problem], kernels: ModuleType, small: ModuleType) -> None:
+    def __init__(self, problems: Sequence[Problem], kernels: ModuleType) -> None:
         assert len(problems) <= MOST
         self.problems = list(problems)
-        self.kernels, self.small = kernels, small
+        self.kernels = kernels
         first = self.problems[0]
         self.readings = first.readings
         self.labels, self.count, _, self.channels = first.generated.shape
@@ -258,7 +258,7 @@ class Launches:
     ) -> None:
         floors = {"none": 0.0, "seed": 1e-8, "release": 1e-3}[self.readings.floors]
         root = math.sqrt(self.channels) if self.readings.floors == "release" else 1.0
-        self.small.scale[(len(self.problems),)](
+        self.kernels.scale[(len(self.problems),)](
             sums,
             totals,
             feature_scale,
@@ -372,7 +372,7 @@ class Launches:
         **stage: bool,
     ) -> None:
         floors = self.readings.floors
-        self.small.drift[(len(self.problems),)](
+        self.kernels.drift[(len(self.problems),)](
             products,
             totals,
             *found,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from drifting_torch import _core, _triton
 from drifting_torch._core import Solution, Statistics
 from drifting_torch._launches import MOST, Kept, Launches, Results, kind
 from drifting_torch._problem import Problem
-from drifting_torch._triton import Modules
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Bucket:
 
     keys: list[str]
     problems: list[Problem]
-    modules: Modules
+    kernels: ModuleType
 
 
 def gathered(problems: Iterable[tuple[str, Problem]]) -> list[Bucket]:
     """Sort the problems that the kernels take by their kinds; each key falls into one bucket."""
     found: dict[tuple[object, ...], list[Bucket]] = {}
     for key, problem in problems:
-        modules = _triton.kernels_for(problem)
-        if modules is None:
+        kernels = _triton.kernels_for(problem)
+        if kernels is None:
             continue
         alike = found.setdefault(kind(problem), [])
         if not alike or len(alike[-1].keys) == MOST:
-            alike.append(Bucket([], [], modules))
+            alike.append(Bucket([], [], kernels))
         alike[-1].keys.append(key)
         alike[-1].problems.append(problem)
     return [bucket for alike in found.values() for bucket in alike]
@@ -67,7 +67,7 @@ Steps = Generator[list[Tensor], list[Tensor], Solved]
 def solving(bucket: Bucket, *, many: bool = False, processes: int = 1) -> Steps:
     """Solve a bucket, yielding the sums that ``_core.solving`` yields, of each problem."""
     received: list[list[Tensor]] = []
-    steps = _by_kernels(Launches(bucket.problems, *bucket.modules), many, processes)
+    steps = _by_kernels(Launches(bucket.problems, bucket.kernels), many, processes)
     arriving: Any = None
     while True:
         try:
@@ -168,7 +168,7 @@ def alone(problem: Problem) -> Solution:
             slope = like.new_empty((labels, vectors, count, channels)).transpose(1, 2)
             try:
                 assert solved.kept is not None
-                Launches([problem], *bucket.modules).gradient(
+                Launches([problem], bucket.kernels).gradient(
                     solved.kept, [0], [None], [None], [slope], always=1.0
                 )
             except Exception as error:  # whatever a compiler may raise
@@ -216,7 +216,7 @@ class _Together(torch.autograd.Function):
         statistics = [each.detach() for each in (*results.feature_scale, *results.drift_scale)]
         ctx.mark_non_differentiable(*statistics)
         ctx.set_materialize_grads(False)
-        ctx.modules = bucket.modules
+        ctx.kernels = bucket.kernels
         # Problems and what was kept of them, taken apart: saved tensors are given back in time.
         samples = [
             each
@@ -277,7 +277,7 @@ def _gradients(
         if not wanted:
             return outs
         try:
-            launches = Launches(problems, *ctx.modules)
+            launches = Launches(problems, ctx.kernels)
             launches.gradient(
                 Kept(kept[0], kept[1], kept[2], kept[3], shares), wanted, of_loss, of_label, outs
             )

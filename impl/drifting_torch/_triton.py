@@ -20,17 +20,14 @@ _NAME = "the Triton kernels"
 
 _DEVICES = {"cuda"}
 
-Modules = tuple[ModuleType, ModuleType]
-"""The kernels of the groups, and those of what groups share."""
-
-_STATE: dict[str, Modules | None] = {}
+_STATE: dict[str, ModuleType | None] = {}
 
 
-def kernels_for(problem: Problem) -> Modules | None:
+def kernels_for(problem: Problem) -> ModuleType | None:
     """The kernels for a problem, None where the eager path is to be taken."""
     if problem.generated.device.type not in _DEVICES or not _applies(problem):
         return None
-    return _modules()
+    return _module()
 
 
 def _applies(problem: Problem) -> bool:
@@ -47,8 +44,8 @@ def _applies(problem: Problem) -> bool:
     )
 
 
-def _modules() -> Modules | None:
-    """The kernels' modules, loaded when first asked for; None if that fails, which is said once."""
+def _module() -> ModuleType | None:
+    """The kernels' module, loaded when first asked for; None if that fails, which is said once."""
     if "kernels" not in _STATE:
         try:
             _STATE["kernels"] = _loaded()
@@ -57,16 +54,16 @@ def _modules() -> Modules | None:
     return _STATE["kernels"]
 
 
-def _loaded() -> Modules:
+def _loaded() -> ModuleType:
     import triton
 
     version = tuple(int(part) for part in triton.__version__.split(".")[:2])
     if version < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         raise ImportError(f"Triton is {triton.__version__}, expected {oldest} or newer")
-    from drifting_torch import _triton_kernels, _triton_statistics
+    from drifting_torch import _triton_kernels
 
-    return _triton_kernels, _triton_statistics
+    return _triton_kernels
 
 
 def give_up(error: Exception) -> None:

@@ -1,6 +1,6 @@
 """What is shared over the batch, on a GPU: S, λ and the loss of several features (A.6).
 
-Two small kernels, one program a feature, add up what ``_triton_kernels`` left for every group, in
+Two small kernels, one program a feature, add up what the other kernels left for every group, in
 float64 and always in the same order. A cell is what shares a statistic: the whole feature, or a
 label, or a vector, or a group, by the readings. With a process group each is launched twice: for
 the sums of this process (``ADDING``) and then with the sums of all (``GIVEN``).
@@ -15,7 +15,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from drifting_torch._triton_kernels import COUNTS, number, pick, row_of
+from drifting_torch._triton_segments import COUNTS, number, pick, row_of
 
 
 @triton.jit
