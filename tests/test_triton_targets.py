@@ -25,6 +25,7 @@ CASES: dict[str, tuple[tuple[int, int, int, int], Readings, torch.dtype, str]] =
     "traces": (ORDINARY, PAPER, torch.float32, "float32"),
     "squares": ((64, 64, 16, 64), RELEASE, torch.float32, "float32"),
     "bfloat16": (ORDINARY, RELEASE, torch.bfloat16, "float32"),
+    "unconditional": ((64, 64, 64, 256), RELEASE, torch.float32, "float32"),
     "tf32": ((64, 64, 0, 1024), RELEASE, torch.float32, "tf32"),
 }
 
@@ -44,13 +45,29 @@ def test_ordinary_features(kernel: str, name: str) -> None:
     check(kernel, name, "traces")
 
 
-@pytest.mark.parametrize("kernel", ["measure", "correlate", "gradient"])
-@pytest.mark.parametrize("case", [case for case in CASES if case != "traces"])
+@pytest.mark.parametrize(
+    ("kernel", "case"),
+    [
+        *((kernel, "squares") for kernel in ("measure", "correlate")),
+        *((kernel, "bfloat16") for kernel in ("measure", "gradient")),
+        *((kernel, "tf32") for kernel in ("measure", "correlate", "gradient")),
+        ("gradient", "unconditional"),
+    ],
+)
 def test_other_features(kernel: str, case: str) -> None:
     check(kernel, "H100", case)
 
 
-@pytest.mark.parametrize("kernel", ["measure", "correlate", "gradient"])
+def test_a_gradient_in_little_memory() -> None:
+    """Where not all coefficients fit, they are made for each block of channels."""
+    target = targets.Target(89, 64 * 1024)
+    calls = targets.launched(target, ORDINARY, PAPER)
+    found = targets.compiled(*calls["gradient"], target)
+    assert found.shared <= target.shared
+    assert not found.spilled
+
+
+@pytest.mark.parametrize("kernel", ["measure", "gradient"])
 def test_many_samples_fit_the_least_memory(kernel: str) -> None:
     """Where they are too many for the registers, spills are allowed, failing launches are not."""
     target = targets.TARGETS["RTX 4090"]

@@ -213,6 +213,24 @@ def test_far_clusters() -> None:
     agree(given, limit=1e-4)
 
 
+@pytest.mark.usefixtures("interpreted")
+def test_traces_that_cancel() -> None:
+    """Positives next to the generated samples, all affinities alike: drifts a 1e-3 of their terms.
+
+    From traces λ would be wrong in its second digit.
+    """
+    given = inputs(5, 5, 0, 40)
+    given["positive"] = given["generated"] + 1e-3 * given["positive"]
+    agree(given, replace(PAPER, self_mask="add_100"), limit=1e-3, temperatures=(1e4, 2e4))
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_distances_at_their_floor() -> None:
+    """Of samples as near as the release's floor distances tell no inner products."""
+    given = inputs(unconditional=0, channels=40)
+    agree({key: 1e-5 * value for key, value in given.items()}, RELEASE)
+
+
 def problem(given: dict[str, Any]) -> _core.Problem:
     given = {"unconditional": None, "unconditional_weight": None} | given
     return problem_of(**given, temperatures=TEMPERATURES, readings=PAPER)
