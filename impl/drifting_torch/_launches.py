@@ -167,6 +167,11 @@ class Launches:
             "PRECISION": "tf32x3" if self.problems[0].precision == "float32" else "tf32",
         }
 
+    def _launch(self, kernel: str, programs: int, *arguments: Any, **named: Any) -> None:
+        """Start a kernel where the features are, which need not be the current device."""
+        with torch.cuda.device_of(self._like):
+            getattr(self.kernels, kernel)[(programs,)](*arguments, **named)
+
     @cached_property
     def _weight(self) -> Tensor | None:
         weight = self.problems[0].weight
@@ -193,7 +198,9 @@ class Launches:
         rest = self.positives + self.others
         gram = self._empty(groups, rest, rest) if self.gram else distances
         sums = self._empty(2, groups, dtype=torch.float64)
-        self.kernels.measure[(groups,)](
+        self._launch(
+            "measure",
+            groups,
             **self._inputs(range(len(self.problems))),
             weight=sums if self._weight is None else self._weight,
             distances=distances,
@@ -258,7 +265,9 @@ class Launches:
     ) -> None:
         floors = {"none": 0.0, "seed": 1e-8, "release": 1e-3}[self.readings.floors]
         root = math.sqrt(self.channels) if self.readings.floors == "release" else 1.0
-        self.kernels.scale[(len(self.problems),)](
+        self._launch(
+            "scale",
+            len(self.problems),
             sums,
             totals,
             feature_scale,
@@ -302,7 +311,9 @@ class Launches:
         products = self._empty(self.pairs, groups, dtype=torch.float64)
         width = 3 * self.count + self.problems[0].targets
         normalizers = self._empty(groups, self.temperatures, width)
-        self.kernels.correlate[(groups,)](
+        self._launch(
+            "correlate",
+            groups,
             **self._inputs(range(len(self.problems))),
             **self._affinities(),
             weight=units if self._weight is None else self._weight,
@@ -372,7 +383,9 @@ class Launches:
         **stage: bool,
     ) -> None:
         floors = self.readings.floors
-        self.kernels.drift[(len(self.problems),)](
+        self._launch(
+            "drift",
+            len(self.problems),
             products,
             totals,
             *found,
@@ -437,7 +450,9 @@ class Launches:
         arguments = self._inputs(wanted, outs) | self._affinities()
         arguments |= self._shaped("gradient") | {"cell_firsts": self._told(cells)}
         aligned = all(_strides(each)[3] == 1 for each in outs) and arguments["ALIGNED"]
-        self.kernels.gradient[(sum(self.groups[index] for index in wanted),)](
+        self._launch(
+            "gradient",
+            sum(self.groups[index] for index in wanted),
             **arguments | {"ALIGNED": aligned},
             bases=self._told(starts),
             weight=kept.units if self._weight is None else self._weight,

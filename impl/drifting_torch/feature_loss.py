@@ -188,7 +188,8 @@ def feature_space_drifting_loss(
     validate, process_group
         As in :func:`drifting_loss`; the group is ``config``'s if None. There are two reductions
         in all, whatever the number of features. What lies between them, distances and drifts, is
-        kept of all features at once; without a group the features come one after the other.
+        kept of all features at once; without a group the features come one after the other, on a
+        GPU up to eight with equal numbers of channels together.
 
     Returns
     -------
