@@ -182,6 +182,14 @@ def test_a_stream_refuses_what_it_cannot_take() -> None:
         stream_drifting_loss([("a", x, x[..., :1], None)], config=off)
     with pytest.raises(ValueError, match="generated_samples is None"):
         stream_drifting_loss([("a", x, x + 1, None)])
+    with pytest.raises(TypeError, match="tap 'a' yields dict, Tensor, NoneType, expected all"):
+        stream_drifting_loss([("a", {"b": x}, x + 1, None)], config=off)
+    with pytest.raises(ValueError, match="tap 'a': positive holds other features"):
+        stream_drifting_loss([("a", {"b": x}, {"c": x}, None)], config=off)
+    with pytest.raises(ValueError, match=r"feature 'a\.b': positive has shape"):
+        stream_drifting_loss([("a", {"b": x}, {"b": x[..., :1]}, None)], config=off)
+    with pytest.raises(ValueError, match=r"taps yields 'a\.b' a second time"):
+        stream_drifting_loss([("a", {"b": x}, {"b": x + 1}, None)] * 2, config=off)
 
 
 def test_the_page_on_many_gpus_holds_what_its_script_prints() -> None:

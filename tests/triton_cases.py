@@ -121,6 +121,8 @@ AXES = {
     "floor": replace(PAPER, affinity_floor="1e-6"),
     "outside": replace(PAPER, unconditional_weight="after_softmaxes"),
     "mse mean": replace(PAPER, temperature_aggregation="per_temperature_mse_mean"),
+    "positives": replace(PAPER, scale_samples="positives"),
+    "negatives": replace(RELEASE, scale_samples="negatives", scale_self_pairs="without"),
     "without self": replace(RELEASE, scale_self_pairs="without"),
 }
 

@@ -17,6 +17,7 @@ from triton_cases import (
     RELEASE,
     Failing,
     interpreted,  # noqa: F401 -- a fixture
+    on_gpu,
     samples,
 )
 
@@ -100,7 +101,10 @@ def solved(
     generated = leaves(sets[0])
     for name in still:
         generated[name].requires_grad_(False)
-    own = None if sets[2] is None else weight(others=next(iter(sets[2].values())).shape[1])
+    own = None
+    if sets[2] is not None:
+        first = next(iter(sets[2].values()))
+        own = weight(others=first.shape[1]).to(first.device)
     found = feature_space_drifting_loss(
         generated, sets[1], sets[2], own, config=config(readings, **options)
     )
@@ -137,10 +141,7 @@ READINGS = {
     "each label": replace(PAPER, statistics_scope="label"),
     "each vector": replace(RELEASE, location_sharing="none"),
     "each group": replace(PAPER, location_sharing="none", statistics_scope="label"),
-    "each temperature": replace(PAPER, temperature_aggregation="per_temperature_mse"),
     "sums": replace(PAPER, label_reduction="sum", channel_reduction="sum"),
-    "positives": replace(PAPER, scale_samples="positives"),
-    "negatives": replace(RELEASE, scale_samples="negatives", scale_self_pairs="without"),
 }
 
 
@@ -341,6 +342,46 @@ def driven(runs: list[Any]) -> list[Any]:
         if ended:
             return ended
         arriving = [[sum(sums)]] * len(runs)
+
+
+@on_gpu
+@pytest.mark.parametrize(("precision", "limit"), [("float32", 1e-5), ("tf32", 2e-2)])
+@pytest.mark.parametrize("channels", [64, 256])
+def test_on_a_gpu(channels: int, precision: str, limit: float) -> None:
+    """By squares and by traces."""
+    drawn = tap({"loc": 64, "mean": 1, "mean2": 16}, (64, 64, 16), channels)
+    sets = [None if each is None else {k: v.cuda() for k, v in each.items()} for each in drawn]
+    agree(tuple(sets), RELEASE, limit=limit, precision=precision)  # pyright: ignore[reportArgumentType]
+
+
+@on_gpu
+def test_a_tap_captured_in_a_graph_without_synchronisation() -> None:
+    drawn = tap({"loc": 16, "mean": 1}, (64, 64, 0), 64)
+    features, positive = ({k: v.cuda() for k, v in each.items()} for each in drawn if each)
+    generated = leaves(features)
+
+    def step() -> Tensor:
+        for each in generated.values():
+            each.grad = None
+        taps = [("map", generated, positive, None)]
+        return stream_drifting_loss(taps, config=config(RELEASE)).loss
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        expected = step().clone()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step()
+    graph.replay()
+    torch.testing.assert_close(captured, expected)
 
 
 SHARDS = {
