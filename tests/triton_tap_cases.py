@@ -104,7 +104,7 @@ def solved(
     own = None
     if sets[2] is not None:
         first = next(iter(sets[2].values()))
-        own = weight(others=first.shape[1]).to(first.device)
+        own = weight(first.shape[0], first.shape[1]).to(first.device)
     found = feature_space_drifting_loss(
         generated, sets[1], sets[2], own, config=config(readings, **options)
     )
@@ -161,13 +161,13 @@ def test_sizes(counts: tuple[int, int, int], channels: int) -> None:
 
 @pytest.mark.usefixtures("interpreted")
 def test_more_features_than_a_launch_takes() -> None:
-    agree(tap({"a": 1, "b": 2, "c": 1}, channels=4), PAPER)
+    agree(tap({"a": 1, "b": 2, "c": 1}, channels=4, labels=1), PAPER)
 
 
 @pytest.mark.usefixtures("interpreted")
 def test_strides_of_each_feature() -> None:
     """A map's locations with its channels first, its mean as it comes, some that skip samples."""
-    sets = tap({"loc": 3, "mean": 1, "skipped": 2})
+    sets = tap({"loc": 2, "mean": 1, "skipped": 2}, labels=1)
     for each in sets:
         assert each is not None
         each["loc"] = each["loc"].permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2)
@@ -178,8 +178,8 @@ def test_strides_of_each_feature() -> None:
 @pytest.mark.usefixtures("interpreted")
 def test_kinds_that_share_no_launch() -> None:
     """Channels and dtypes side by side, in the order in which they came."""
-    one, two = tap({"a": 1, "c": 2}), tap({"b": 2}, channels=6)
-    low = tap({"d": 1}, dtype=torch.bfloat16)
+    one, two = tap({"a": 1, "c": 2}, labels=1), tap({"b": 2}, channels=6, labels=1)
+    low = tap({"d": 1}, dtype=torch.bfloat16, labels=1)
     sets = [{**a, **b, **c} for a, b, c in zip(one, two, low, strict=True) if a and b and c]
     agree((sets[0], sets[1], sets[2]), PAPER)
 
@@ -207,7 +207,7 @@ def test_gradients_that_differ_between_features(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("interpreted")
 def test_the_graph_can_be_kept() -> None:
-    sets = tap({"one": 1, "two": 2})
+    sets = tap({"one": 1, "two": 2}, labels=1)
     _, once = solved(sets, PAPER)
 
     def twice(terms: dict[str, DriftingLossOutput]) -> Tensor:
