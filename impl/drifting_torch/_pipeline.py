@@ -25,6 +25,8 @@ from drifting_torch.step_config import SAMPLES, GroupedDriftStepConfig, GroupedD
 Generator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Noise [B, ...], labels [B] and guidance scales α [B] in, samples [B, ...] out."""
 
+CLASSES_HINT = "GroupedDriftStepConfig(classes=...) refuses labels that are out of range."
+
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -79,12 +81,20 @@ class Pipeline:
         """Samples (if the vanilla term is on) and features of some of the batch's noises."""
         noise, labels, alpha = self.inputs.flat(part)
         with self._precision():
-            samples = self.generator(noise, labels, alpha)
+            samples = self._generated(noise, labels, alpha)
             check_samples_like(samples, len(noise), self.inputs.positive)
             # In the real samples' dtype, so that both go through the encoder alike.
             samples = samples.to(self.inputs.positive.dtype)
             check_passes_gradient("the generator's samples", samples)
             return self._features(samples)
+
+    def _generated(self, noise: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
+        try:
+            return self.generator(noise, labels, alpha)
+        except IndexError as error:  # on the CPU: an embedding of fewer classes
+            held = f"labels from {int(labels.min())} to {int(labels.max())}"
+            error.add_note(f"The generator was given {held}; {CLASSES_HINT}")
+            raise
 
     def _features(self, samples: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
