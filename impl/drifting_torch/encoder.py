@@ -211,7 +211,10 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
     problems += [f"left over: {', '.join(left_over)}"] if left_over else []
     found: dict[str, Tensor] = {}
     for name in sorted(set(wanted) & set(given)):
-        value = torch.as_tensor(given[name])
+        value = _tensor(given[name])
+        if value is None:
+            problems.append(f"{name} is {type(given[name]).__name__}, expected an array of numbers")
+            continue
         found[name] = value.permute(3, 2, 0, 1) if value.dim() == 4 else value
         if found[name].shape != wanted[name].shape:
             expected = wanted[name].shape
@@ -226,6 +229,17 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
     with torch.no_grad():
         for name, value in found.items():
             wanted[name].copy_(value)
+
+
+def _tensor(value: object) -> Tensor | None:
+    """A tensor of its own, since arrays of other libraries may not be writable; None if none is."""
+    if isinstance(value, Tensor):
+        return value
+    as_array = getattr(value, "__array__", None)  # element by element otherwise, for JAX's
+    try:
+        return torch.tensor(value if as_array is None else as_array())
+    except (TypeError, ValueError, RuntimeError):
+        return None
 
 
 def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, object]:

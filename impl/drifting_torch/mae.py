@@ -115,10 +115,15 @@ def _check_mask(mask: Tensor, grid: Tensor) -> None:
 def classification_weight(step: int, *, peak: float = 0.1, ramp: int = 1000) -> float:
     """Weight λ of the classification loss at ``step``: peak · min(1, step/ramp) (A3-cls-lambda).
 
-    The loss of the fine-tuning is λ · classification + (1 − λ) · reconstruction (A3-cls).
+    The loss of the fine-tuning is λ · classification + (1 − λ) · reconstruction (A3-cls), its
+    steps counted from 0. ``ValueError`` for a step below 0, a ramp below 1, a peak outside [0, 1].
     """
     if step < 0:
         raise ValueError(f"step is {step}, expected at least 0")
+    if not ramp >= 1:
+        raise ValueError(f"ramp is {ramp}, expected at least 1")
+    if not 0.0 <= peak <= 1.0:
+        raise ValueError(f"peak is {peak}, expected a number from 0 to 1")
     return peak * min(1.0, step / ramp)
 
 
