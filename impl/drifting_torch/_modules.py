@@ -10,15 +10,18 @@ import functools
 import types
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 
 
 def modules_behind(function: object) -> Iterator[tuple[str, nn.Module]]:
     """The module that ``function`` is, or those that it refers to, with the name it has for them.
 
-    Looks through bound methods, ``functools.partial`` and the variables of functions, their own
-    and those around them; what these call in turn is followed as well, except globals.
+    Looks through bound methods, ``functools.partial`` and the variables of functions, those around
+    them and the modules among the globals that they read; functions around them are followed too.
     """
+    if torch.compiler.is_compiling() and not isinstance(function, nn.Module):
+        return  # Compilers do not trace through the inspection of code.
     seen: set[int] = set()
     pending: list[tuple[str, object]] = [("", function)]
     while pending:
