@@ -195,6 +195,17 @@ def test_the_vectorisation_refuses() -> None:
         vectorize_feature_maps({"a": samples(2, 3, 4, 4)}, FeatureDriftingConfig())
 
 
+def test_squares_of_half_precision_are_taken_in_single() -> None:
+    """300² is beyond float16, its root is not."""
+    config = FeatureVectorizationConfig(readings=RELEASE)
+    images = torch.full((1, 1, 8, 8), 300.0, dtype=torch.float16)
+    images[..., ::2] = 100.0
+    found = vectorize_feature_maps({"a": images}, config, images)
+    assert float(found["input.x2"]) == pytest.approx(50000**0.5, rel=1e-3)
+    assert float(found["a.std"]) == 100.0
+    assert {each.dtype for each in found.values()} == {torch.float16}
+
+
 def test_the_encoder_must_return_maps() -> None:
     images = samples(2, 3, 8, 8)
     with pytest.raises(ValueError, match="returned nothing, expected at least one map"):

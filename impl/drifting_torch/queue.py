@@ -73,6 +73,9 @@ class SampleQueue:
     the global queue; every draw is without replacement. A queue that holds fewer samples than are
     asked for is an error: nothing is repeated and nothing made up.
 
+    A training run pushes until ``counts`` reaches what is drawn of every class, and then pushes
+    and draws in turn.
+
     Samples live on the device and in the dtype of the first push; where the samples are, the
     draws are. Which samples are drawn depends on the generator and the queues' order alone, so
     that a CPU generator draws the same on every device and after loading a state.
