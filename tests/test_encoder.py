@@ -265,6 +265,11 @@ def test_parameters_that_do_not_fit_are_named_and_nothing_changes() -> None:
     assert "left over: strange/kernel;" in text
     assert "conv1/kernel has shape (3, 3, 4, 5), expected (3, 3, 4, 12)" in text
     assert all(torch.equal(before[name], each) for name, each in net.state_dict().items())
+    two = {"params": parameters_of("B03"), "ema": parameters_of("B03")}
+    with pytest.raises(
+        ValueError, match="holds the encoders ema/encoder, params/encoder, expected"
+    ):
+        load_release_parameters(net, two)
     given = parameters_of("B03") | {"encoder/gn1/bias": "nothing"}
     with pytest.raises(ValueError, match="gn1/bias is str, expected an array of numbers"):
         load_release_parameters(net, given)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from toy_step import CLASSES, Toy, ToyEncoder, ToyGenerator, distance, toy
 
+from drifting_spec import RELEASE
 from drifting_torch import (
     FeatureDriftingConfig,
     GroupedDriftStepConfig,
@@ -346,6 +347,21 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         r"the generator returned shape \(7, 2, 4, 4\), expected \(8, 2, 4, 4\)",
     ),
+    "elsewhere": (
+        lambda t: t.but(generator=lambda n, c, a: t.generator(n, c, a).to("meta")),
+        ValueError,
+        "the generator returned samples on meta, expected cpu as positive is",
+    ),
+    "temperatures that are not read": (
+        lambda t: t.configured(temperatures=(0.1,)),
+        ValueError,
+        r"temperatures is \(0.1,\) and feature_config is given, whose own are read",
+    ),
+    "readings that are not read": (
+        lambda t: t.configured(readings=RELEASE),
+        ValueError,
+        "readings is release and feature_config is given, whose own are read",
+    ),
     "no tensor": (
         lambda t: t.but(generator=lambda n, c, a: [t.generator(n, c, a)]),
         TypeError,
@@ -567,7 +583,7 @@ def test_an_optimiser_is_needed() -> None:
 
 def test_one_sample_for_each_label_needs_no_guidance() -> None:
     given = toy(samples=1)
-    with pytest.raises(ValueError, match="n_generated is 1, expected at least 2"):
+    with pytest.raises(ValueError, match=r"noise has shape \(2, 1, 2, 4, 4\), expected at least 2"):
         given.step()
 
 

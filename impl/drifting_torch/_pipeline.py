@@ -25,8 +25,6 @@ from drifting_torch.step_config import SAMPLES, GroupedDriftStepConfig, GroupedD
 Generator = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Noise [B, ...], labels [B] and guidance scales α [B] in, samples [B, ...] out."""
 
-CLASSES_HINT = "GroupedDriftStepConfig(classes=...) refuses labels that are out of range."
-
 
 @dataclass(frozen=True)
 class Pipeline:
@@ -92,8 +90,10 @@ class Pipeline:
         try:
             return self.generator(noise, labels, alpha)
         except IndexError as error:  # on the CPU: an embedding of fewer classes
-            held = f"labels from {int(labels.min())} to {int(labels.max())}"
-            error.add_note(f"The generator was given {held}; {CLASSES_HINT}")
+            error.add_note(
+                f"The generator was given labels from {int(labels.min())} to {int(labels.max())}; "
+                "GroupedDriftStepConfig(classes=...) refuses those that are out of range."
+            )
             raise
 
     def _features(self, samples: Tensor) -> dict[str, Tensor]:

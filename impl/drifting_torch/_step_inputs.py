@@ -78,6 +78,11 @@ def check_inputs(
             _check_grouped(name, value, letters)
             _check_count(name, value, count)
     if unconditional is not None:
+        if noise.shape[1] < 2:
+            raise ValueError(
+                f"noise has shape {tuple(noise.shape)}, expected at least 2 samples for each label "
+                "beside unconditional ones: their weight is (alpha - 1)(N - 1)/U"
+            )
         if unconditional.shape[2:] != positive.shape[2:]:
             raise ValueError(
                 f"unconditional has shape {tuple(unconditional.shape)}, expected samples of shape "
@@ -161,6 +166,11 @@ def check_samples_like(samples: object, count: int, positive: Tensor) -> None:
     if samples.dtype not in FLOATING:
         raise TypeError(f"the generator returned dtype {samples.dtype}, expected a floating dtype")
     wanted = (count, *positive.shape[2:])
+    if samples.device != positive.device:
+        raise ValueError(
+            f"the generator returned samples on {samples.device}, expected {positive.device} as "
+            "positive is"
+        )
     if tuple(samples.shape) != wanted:
         raise ValueError(
             f"the generator returned shape {tuple(samples.shape)}, expected {wanted}: one sample "

@@ -197,7 +197,8 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
         Arrays (NumPy's or anything that ``torch.as_tensor`` takes) by the release's names, as
         ``encoder/stages_0/layers_0/conv1/kernel``; nested mappings are read as such paths. Where
         paths lead through ``encoder``, only what lies below it is read, so that a whole
-        autoencoder can be handed over. Convolutions are laid out [H, W, in, out].
+        autoencoder can be handed over, but not two (a moving average beside it). Convolutions are
+        laid out [H, W, in, out].
 
     Raises
     ------
@@ -253,9 +254,14 @@ def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, objec
 
 
 def _below_encoder(flat: dict[str, object]) -> dict[str, object]:
-    inside = {
-        name.split("/encoder/", 1)[1]: value
-        for name, value in ((f"/{name}", value) for name, value in flat.items())
-        if "/encoder/" in name
-    }
-    return inside or flat
+    inside: dict[str, dict[str, object]] = {}
+    for name, value in flat.items():
+        above, encoder, below = f"/{name}".partition("/encoder/")
+        if encoder:
+            inside.setdefault(f"{above}{encoder}".strip("/"), {})[below] = value
+    if len(inside) > 1:
+        raise ValueError(
+            f"parameters holds the encoders {', '.join(sorted(inside))}, expected one: hand over "
+            "what lies below it"
+        )
+    return next(iter(inside.values()), flat)

@@ -26,7 +26,8 @@ class GroupedDriftStepConfig:
     feature_config
         The loss over the features; None for the vanilla drifting loss alone, without features.
     temperatures, readings
-        τ's and readings of the vanilla loss alone; ``feature_config`` has its own.
+        τ's and readings of the vanilla loss alone; with ``feature_config``, which has its own, they
+        are refused.
     autocast
         ``torch.bfloat16`` or ``torch.float16`` for generator, decoder and encoder; None for the
         parameters' own dtype. The loss is always computed in float32 or better. float16 needs a
@@ -58,8 +59,17 @@ class GroupedDriftStepConfig:
                 f"feature_config is {given!r}, expected a FeatureDriftingConfig, or None for the "
                 "vanilla loss alone"
             )
-        check_temperatures(self.temperatures)
-        check_readings(self.readings)
+        temperatures = check_temperatures(self.temperatures)
+        readings = check_readings(self.readings)
+        for name, value, default in (
+            ("temperatures", temperatures, PAPER_TEMPERATURES),
+            ("readings", readings, PAPER),
+        ):
+            if given is not None and value != default:
+                raise ValueError(
+                    f"{name} is {value} and feature_config is given, whose own are read: set them "
+                    "there, or feature_config=None"
+                )
         check_config(self.autocast, self.gradient_clip, self.micro_batches, self.classes)
 
 
