@@ -83,6 +83,10 @@ def test_rounding_stays_in_the_range(dtype: torch.dtype) -> None:
         alpha = AlphaDistribution.of_table8(column).inverse_cdf(grid(4096).to(dtype))
         assert float(alpha.min()) >= 1.0
         assert float(alpha.max()) <= 4.0
+    # (9^-6 + rounding)^(-1/6): beyond 9, infinite in half precision.
+    alpha = AlphaDistribution(7.0, high=9.0).inverse_cdf(torch.ones(1, dtype=dtype))
+    assert float(alpha) == pytest.approx(9.0, rel=1e-2)
+    assert float(alpha) <= 9.0
 
 
 def test_one_draw_for_each_label() -> None:
