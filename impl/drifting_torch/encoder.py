@@ -204,6 +204,13 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
     ------
     ValueError
         Naming every parameter that is missing, left over or of another shape; nothing is changed.
+
+    Examples
+    --------
+    >>> from drifting_spec import RELEASE                                    # doctest: +SKIP
+    >>> encoder = MAEResNetEncoder(256, readings=RELEASE)                    # doctest: +SKIP
+    >>> load_release_parameters(encoder, parameters)                         # doctest: +SKIP
+    >>> encoder.eval().requires_grad_(False)                                 # doctest: +SKIP
     """
     given = _below_encoder(_flat(parameters))
     wanted = {release_name(name): each for name, each in encoder.named_parameters()}

@@ -189,7 +189,11 @@ class MaskedAutoencoder(nn.Module):
     """Encoder and decoder of A.3, to pre-train an encoder with.
 
     ``forward`` gives the reconstruction, :meth:`loss` what is minimised; afterwards ``encoder`` is
-    used alone.
+    used alone, in eval mode. For the fine-tuning of A3-cls, with a linear head on the last map and
+    its cross-entropy ``classification``:
+
+    >>> weight = classification_weight(step)                                 # doctest: +SKIP
+    >>> loss = weight * classification + (1 - weight) * model.loss(images)   # doctest: +SKIP
     """
 
     def __init__(self, encoder: MAEResNetEncoder) -> None:
