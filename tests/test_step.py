@@ -140,10 +140,16 @@ def test_logs_are_plain_numbers() -> None:
     # Seven statistics of the 4×4 map, five of the 2×2 map, x², the vanilla term.
     assert len(energies) == len(out.drift_energy) == 14
     assert logs["drift_energy"] == pytest.approx(sum(energies))
+    for key, energy in out.drift_energy.items():
+        assert logs[f"drift_energy/{key}"] == pytest.approx(float(energy.mean())), key
+    assert logs["alpha_mean"] == pytest.approx(float(out.alpha.mean()))
     assert logs["alpha_min"] <= logs["alpha_mean"] <= logs["alpha_max"]
     scales = torch.cat([each.flatten() for each in out.drift_scale.values()])
     assert logs["drift_scale_min"] == pytest.approx(float(scales.min()))
     assert logs["drift_scale_max"] == pytest.approx(float(scales.max()))
+    scales = torch.cat([each.flatten() for each in out.feature_scale.values()])
+    assert logs["feature_scale_min"] == pytest.approx(float(scales.min()))
+    assert logs["feature_scale_max"] == pytest.approx(float(scales.max()))
     assert logs["stepped"] == 1.0
 
 
