@@ -555,6 +555,11 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         TypeError,
         "the encoder's 'map0' is float, expected a tensor",
     ),
+    "one vector of each sample": (
+        lambda t: t.but(encoder=lambda images: images.flatten(1)),
+        ValueError,
+        r"'map0' has shape \(6, 32\), expected a map \[B, C, H, W\] or vectors \[B, V, C\]",
+    ),
     "an encoder's vectors of another batch": (
         lambda t: t.but(encoder=lambda images: images[1:].flatten(2)),
         ValueError,

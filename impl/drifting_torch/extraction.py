@@ -50,7 +50,13 @@ def extract_features(
     check_no_batch_statistics("encoder", encoder)
     _check_patches(encoder, config)
     named = named_outputs(encoder(images))
-    maps = {key: each for key, each in named.items() if each.dim() != 3}
+    for key, each in named.items():
+        if each.dim() not in (3, 4):
+            raise ValueError(
+                f"the encoder's {key!r} has shape {tuple(each.shape)}, expected a map [B, C, H, W] "
+                "or vectors [B, V, C]"
+            )
+    maps = {key: each for key, each in named.items() if each.dim() == 4}
     given = {key: each for key, each in named.items() if each.dim() == 3}
     for key, each in given.items():
         check_tensor(f"feature {key!r}", each, "B V C")

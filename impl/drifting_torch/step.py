@@ -67,7 +67,8 @@ def grouped_drift_training_step(
     config
         ``GroupedDriftStepConfig()`` if None.
     scaler
-        Gradient scaler, required for float16; a disabled one counts as none.
+        Gradient scaler, required for float16; a disabled one counts as none. At its default scale
+        of 65536 it skips the first steps: summed losses have great gradients.
     schedule, average
         Stepped and updated after the parameters, if these were updated.
 
