@@ -228,6 +228,13 @@ def test_a_decoder_without_gradients_is_refused(parts: int) -> None:
         given.configured(micro_batches=parts).step(decoder=blocked)
 
 
+def test_a_decoder_in_training_mode_is_refused() -> None:
+    given, decoder = decoded()
+    for hidden in (decoder.train(), lambda latents: decoder(latents)):
+        with pytest.raises(ValueError, match=r"decoder.* is in training mode, .*decoder\.eval\(\)"):
+            given.step(decoder=hidden)
+
+
 # The update.
 
 
