@@ -16,7 +16,15 @@ import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
-from drifting_torch import DriftingLossOutput, _backends, _core, _triton, drifting_loss
+from drifting_torch import (
+    DriftingLossOutput,
+    _backends,
+    _core,
+    _together,
+    _triton,
+    _triton_kernels,
+    drifting_loss,
+)
 from drifting_torch._backends import KernelsUnavailableWarning
 from drifting_torch.loss import problem_of
 
@@ -163,7 +171,7 @@ def test_features_of_low_precision(dtype: torch.dtype) -> None:
             temperatures=TEMPERATURES,
             readings=PAPER,
         )
-        solution = _core.alone(replace(problem, dtype=kind))
+        solution = _together.alone(replace(problem, dtype=kind))
         results.append((solution.per_label.double(), solution.slope.double()))
     (found, slope), (exact, other) = results
     torch.testing.assert_close(found, exact, rtol=5e-6, atol=0)
@@ -203,25 +211,6 @@ def test_far_clusters() -> None:
     given = inputs()
     given["positive"] = given["positive"] + 1e5
     agree(given, limit=1e-4)
-
-
-@pytest.mark.usefixtures("interpreted")
-def test_sums_of_two_processes() -> None:
-    """Half of the labels each, their sums added as a process group does: as all labels at once."""
-    given = {key: value.float() for key, value in inputs().items()}
-    whole = _core.alone(problem(given))
-    halves = [{key: value[part] for key, value in given.items()} for part in ([0], [1])]
-    runs = [_core.solving(problem(half), many=True) for half in halves]
-    arriving = sum(next(run) for run in runs)
-    arriving = sum(run.send(arriving) for run in runs)
-    slopes: list[Tensor] = []
-    for run in runs:
-        with pytest.raises(StopIteration) as end:
-            run.send(arriving)
-        assert end.value.value.loss is not None
-        torch.testing.assert_close(end.value.value.loss, whole.per_label.mean(), rtol=1e-5, atol=0)
-        slopes.append(end.value.value.slope)
-    torch.testing.assert_close(torch.cat(slopes), whole.slope, rtol=1e-4, atol=1e-7)
 
 
 def problem(given: dict[str, Any]) -> _core.Problem:
@@ -275,21 +264,22 @@ def test_an_old_triton_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(triton, "__version__", "2.1.0")
     with pytest.warns(
-        KernelsUnavailableWarning, match=r"Triton is 2\.1\.0, expected 3\.2 or newer"
+        KernelsUnavailableWarning, match=r"Triton is 2\.1\.0, expected 3\.3 or newer"
     ):
         solved(inputs(), torch.float32)
 
 
-@pytest.mark.parametrize("failing", ["measure", "correlate", "gradient"])
+class Failing:
+    """Stands for a kernel that does not compile."""
+
+    def __getitem__(self, grid: object) -> object:
+        raise RuntimeError("out of resource: shared memory")
+
+
+@pytest.mark.parametrize("failing", ["measure", "scale", "correlate", "drift", "gradient"])
 @pytest.mark.usefixtures("interpreted")
 def test_a_kernel_that_fails_one_warning(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = _triton._loaded()
-
-    class Failing:
-        def __getitem__(self, grid: object) -> object:
-            raise RuntimeError("out of resource: shared memory")
-
-    monkeypatch.setattr(module, failing, Failing())
+    monkeypatch.setattr(_triton_kernels, failing, Failing())
     given = inputs()
     with pytest.warns(KernelsUnavailableWarning, match="RuntimeError: out of resource"):
         found, gradient = solved(given, torch.float32)

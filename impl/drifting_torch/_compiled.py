@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from drifting_spec import Readings
-from drifting_torch._core import Problem, alone, loss_dtype
+from drifting_torch._core import Problem, loss_dtype
+from drifting_torch._together import alone
 
 _AXES = tuple(axis.name for axis in fields(Readings))
 

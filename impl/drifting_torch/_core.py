@@ -7,17 +7,16 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drifting_spec import implements
-from drifting_torch import _triton
 from drifting_torch._coefficients import Coefficients
 from drifting_torch._distances import pair_distances
 from drifting_torch._drifts import Drifts, drifts_of
@@ -32,9 +31,6 @@ from drifting_torch._statistics import (
     reciprocal,
     used_scales,
 )
-from drifting_torch._triton import Kernels
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -91,55 +87,6 @@ def _drift_scale(problem: Problem, sums: Tensor) -> Tensor:
     return (sums[:count] / sums[count]).sqrt()
 
 
-@dataclass
-class _Path:
-    """The kernels of a problem, None or given up where the eager path is taken."""
-
-    problem: Problem
-    kernels: Kernels | None
-    gathered: Iterable[Chunk] = ()
-    eagerly: Callable[[], Drifts] | None = None
-
-    def _attempt(self, compiled: Callable[[Kernels], _T], eager: Callable[[], _T]) -> _T:
-        """Use the kernels, or where they fail to compile or launch the eager path from now on."""
-        if self.kernels is not None:
-            try:
-                return compiled(self.kernels)
-            except Exception as error:  # whatever a compiler may raise
-                _triton.give_up(error)
-                self.kernels = None
-        if not self.gathered:
-            self.gathered = chunks(self.problem)
-        return eager()
-
-    def measure(self) -> tuple[Tensor, Tensor]:
-        return self._attempt(
-            lambda kernels: kernels.measure(),
-            lambda: measure_distances(self.problem, self.gathered),
-        )
-
-    def drifts(
-        self, distances: Tensor, coordinate_scale: Tensor, distance_scale: Tensor, *, kept: bool
-    ) -> Drifts:
-        def eager() -> Drifts:
-            coefficients = Coefficients.of(self.problem, coordinate_scale, distance_scale)
-            return drifts_of(self.problem, self.gathered, distances, coefficients, kept=kept)
-
-        if self.kernels is not None:
-            self.eagerly = eager
-        return self._attempt(
-            lambda kernels: kernels.drifts(distances, coordinate_scale, distance_scale, kept=kept),
-            eager,
-        )
-
-    def summed(self, drifts: Drifts, inverse: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        def eager() -> tuple[Tensor, Tensor]:
-            again = drifts if self.eagerly is None else self.eagerly()
-            return again.summed(inverse, slope)
-
-        return self._attempt(lambda _: drifts.summed(inverse, slope), eager)
-
-
 @implements("EQ-26", "A6-mse", "A5-sum")
 def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor, Solution]:
     """Solve a problem, yielding sums over this process's labels, to be sent those over all.
@@ -150,14 +97,15 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
     """
     readings = problem.readings
     across = many and readings.statistics_scope == "batch"
-    path = _Path(problem, _triton.kernels_for(problem))
-    distances, sums = path.measure()
+    gathered = chunks(problem)
+    distances, sums = measure_distances(problem, gathered)
     if across and problem.normalized:
         sums = yield sums
     feature_scale = feature_scale_from(problem, sums)
     coordinate_scale, distance_scale = used_scales(problem, feature_scale)
-    drifts = path.drifts(distances, coordinate_scale, distance_scale, kept=many)
-    del distances
+    coefficients = Coefficients.of(problem, coordinate_scale, distance_scale)
+    drifts = drifts_of(problem, gathered, distances, coefficients, kept=many)
+    del distances, coefficients
     sums = drift_sums(problem, drifts.energy)
     totals = None
     if across:
@@ -167,8 +115,8 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
     inverse = torch.ones_like(drift_scale)
     if problem.normalized:
         inverse = inverse_drift_scale(problem, drift_scale)
-    per_label, slope = _mean_square(path, drifts, inverse, coordinate_scale)
-    del path, drifts
+    per_label, slope = _mean_square(problem, drifts, inverse, coordinate_scale)
+    del gathered, drifts
     statistics = Statistics(feature_scale, drift_scale)
     if not many:
         return Solution(per_label, slope, statistics)
@@ -190,7 +138,7 @@ def alone(problem: Problem) -> Solution:
     raise AssertionError("a problem of one process waits for no other")
 
 
-def _per_entry(problem: Problem) -> float:
+def per_entry(problem: Problem) -> float:
     """What the square of an entry of Ṽ is multiplied by in ``per_label``."""
     _, count, vectors, channels = problem.generated.shape
     factor = 1.0 / count
@@ -204,14 +152,13 @@ def _per_entry(problem: Problem) -> float:
 
 
 def _mean_square(
-    path: _Path, drifts: Drifts, inverse: Tensor, coordinate_scale: Tensor
+    problem: Problem, drifts: Drifts, inverse: Tensor, coordinate_scale: Tensor
 ) -> tuple[Tensor, Tensor]:
     """``per_label`` [L] and its gradient [L, N, V, C]."""
-    problem = path.problem
     inverse = inverse.expand_as(drifts.energy)
-    factor = _per_entry(problem)
+    factor = per_entry(problem)
     slope = (-2.0 * factor * reciprocal(coordinate_scale)).expand(inverse.shape[1:])
-    squares, summed = path.summed(drifts, inverse, slope)
+    squares, summed = drifts.summed(inverse, slope)
     if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
         squares = (drifts.energy * inverse.square()).sum(0)
     labels, count, vectors, channels = problem.generated.shape
@@ -236,7 +183,7 @@ def _square_of_all(problem: Problem, totals: Tensor, inverse: Tensor) -> Tensor:
     if problem.readings.temperature_aggregation == "sum_drifts_then_mse":
         for index, (one, two) in enumerate(combinations(range(count), 2)):
             squares = squares + 2 * (totals[count + 1 + index] * inverse[one] * inverse[two]).sum()
-    return squares * _per_entry(problem)
+    return squares * per_entry(problem)
 
 
 @implements("EQ-6", "EQ-13", "S3-sg", "ALG1-5", "ALG1-6")

@@ -7,7 +7,7 @@ time the sums of all losses travel in one message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 from weakref import WeakSet
 
@@ -16,7 +16,9 @@ from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 
 from drifting_torch._core import Problem, Solution, solving
-from drifting_torch.loss import DriftingLossOutput, output_of
+from drifting_torch._together import Bucket, Solved, gathered
+from drifting_torch._together import solving as solving_together
+from drifting_torch.loss import DriftingLossOutput, output_of, outputs_of
 
 _AGREED: WeakSet[ProcessGroup] = WeakSet()
 """Groups that have compared problems once, on devices other than the CPU."""
@@ -45,10 +47,15 @@ def solve_together(
         _agree(group, found, error)
     if error is not None:
         raise error
-    with torch.no_grad(), torch.autocast(devices.pop(), enabled=False):
-        solutions = _solutions(group, {key: problem for key, (_, problem) in found.items()})
+    problems = {key: problem for key, (_, problem) in found.items()}
     processes = distributed.get_world_size(group)
-    return {key: output_of(*found[key], solutions[key], processes) for key in found}
+    buckets = gathered(problems.items())
+    with torch.no_grad(), torch.autocast(devices.pop(), enabled=False):
+        solved, solutions = _solutions(group, problems, buckets, processes)
+    outputs = {key: output_of(*found[key], each, processes) for key, each in solutions.items()}
+    for bucket, each in zip(buckets, solved, strict=True):
+        outputs |= outputs_of(bucket, {key: found[key][0] for key in bucket.keys}, each)
+    return {key: outputs[key] for key in found}
 
 
 def _group_of(process_group: ProcessGroup | str) -> ProcessGroup:
@@ -135,22 +142,47 @@ def _facts(found: Mapping[str, tuple[Tensor, Problem]]) -> dict[str, str]:
     return facts
 
 
-def _solutions(group: ProcessGroup, problems: Mapping[str, Problem]) -> dict[str, Solution]:
-    """Drive all problems side by side, adding up over the group what they yield."""
-    solved: dict[str, Solution] = {}
-    # Sorted, since processes may hold their features in different orders.
-    working = {key: solving(problems[key], many=True) for key in sorted(problems)}
+def _solutions(
+    group: ProcessGroup,
+    problems: Mapping[str, Problem],
+    buckets: Sequence[Bucket],
+    processes: int,
+) -> tuple[list[Solved], dict[str, Solution]]:
+    """Drive all buckets, and the problems in none, adding up over the group what they yield."""
+    together = [bucket.keys for bucket in buckets]
+    alone = sorted(set(problems).difference(*together))
+    runs: dict[tuple[str, ...], Generator[Any, Any, Any]] = {}
+    for bucket in buckets:
+        runs[tuple(bucket.keys)] = solving_together(bucket, many=True, processes=processes)
+    runs |= {(key,): _singly(solving(problems[key], many=True)) for key in alone}
+    ended: dict[tuple[str, ...], Any] = {}
     totals: dict[str, Tensor] = {}
-    while working:
+    while len(ended) < len(runs):
         sums: dict[str, Tensor] = {}
-        for key, work in list(working.items()):
-            try:
-                sums[key] = work.send(totals[key]) if totals else next(work)
-            except StopIteration as end:
-                solved[key] = end.value
-                del working[key]
-        totals = _reduced(group, sums) if sums else {}
-    return solved
+        for keys, run in runs.items():
+            if keys not in ended:
+                try:
+                    found = run.send([totals[key] for key in keys] if totals else None)
+                    sums |= zip(keys, found, strict=True)
+                except StopIteration as end:
+                    ended[keys] = end.value
+        # Sorted, since processes may hold their features in different orders and buckets.
+        totals = _reduced(group, {key: sums[key] for key in sorted(sums)}) if sums else {}
+    solutions = {key: ended[key,] for key in alone}
+    return [ended[tuple(keys)] for keys in together], solutions
+
+
+def _singly(
+    run: Generator[Tensor, Tensor, Solution],
+) -> Generator[list[Tensor], list[Tensor], Solution]:
+    """A problem's run as that of a bucket of one."""
+    arriving: Any = None
+    while True:
+        try:
+            sums = run.send(arriving)
+        except StopIteration as end:
+            return end.value
+        (arriving,) = yield [sums]
 
 
 def _reduced(group: ProcessGroup, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:

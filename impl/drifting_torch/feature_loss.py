@@ -21,8 +21,8 @@ from drifting_torch.features import FeatureVectorizationConfig
 from drifting_torch.loss import (
     PAPER_TEMPERATURES,
     DriftingLossOutput,
+    Weights,
     problem_of,
-    solve,
     solve_each,
 )
 
@@ -204,13 +204,14 @@ def feature_space_drifting_loss(
         For a process group where torch.distributed is not initialised.
     """
     config = config or DEFAULT
+    made: Weights = {}
 
     def problems() -> Iterator[tuple[str, Tensor, Problem]]:
-        _check_keys(generated, positive, unconditional)
+        check_keys(generated, positive, unconditional)
         for key, value in generated.items():
             extra = None if unconditional is None else unconditional[key]
             samples = (value, positive[key], extra)
-            yield feature_problem(key, samples, unconditional_weight, config, validate)
+            yield feature_problem(key, samples, unconditional_weight, config, validate, made)
         if config.include_raw_drift_loss:
             _check_grouped(generated, generated_samples)
             samples = (generated_samples, positive_samples, unconditional_samples)
@@ -243,11 +244,12 @@ def _check_grouped(features: Mapping[str, Tensor], samples: Tensor | None) -> No
         )
 
 
-def _check_keys(
+def check_keys(
     generated: Mapping[str, Tensor],
     positive: Mapping[str, Tensor],
     unconditional: Mapping[str, Tensor] | None,
 ) -> None:
+    """Demand the same features, at least one, of all samples."""
     if not generated:
         raise ValueError("generated holds no features, expected at least one")
     for name, other in (("positive", positive), ("unconditional", unconditional)):
@@ -264,8 +266,12 @@ def feature_problem(
     weight: Tensor | None,
     config: FeatureDriftingConfig,
     validate: bool | None,
+    made: Weights,
 ) -> tuple[str, Tensor, Problem]:
-    """Check generated, positive and unconditional samples of one feature; errors name it."""
+    """Check generated, positive and unconditional samples of one feature; errors name it.
+
+    ``made`` keeps what becomes of ``weight``, for other features.
+    """
     try:
         problem = problem_of(
             *samples,
@@ -274,6 +280,7 @@ def feature_problem(
             readings=config.readings,
             validate=validate,
             precision=config.precision,
+            made=made,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"feature {key!r}: {error}") from error
@@ -339,8 +346,9 @@ def vanilla_drifting_loss(
 
     :func:`feature_space_drifting_loss` adds this term times its weight. Raises as it does.
     """
-    _, flat, problem = vanilla_problem((generated, positive, unconditional), weight, config, None)
-    return solve(flat, problem)
+    made = vanilla_problem((generated, positive, unconditional), weight, config, None)
+    (found,) = solve_each([made], None, None).values()
+    return found
 
 
 def _flattened(name: str, samples: Tensor) -> Tensor:

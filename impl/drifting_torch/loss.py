@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from torch.autograd.function import once_differentiable
 from drifting_spec import PAPER, Readings
 from drifting_torch._compiled import compiled_loss
 from drifting_torch._core import DriftingLossFunction, Problem, Solution
+from drifting_torch._together import Bucket, Solved, gathered, together
+from drifting_torch._triton import kernels_for
 from drifting_torch._validation import (
     check_finite,
     check_not_negative,
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 PAPER_TEMPERATURES = (0.02, 0.05, 0.2)
+
+Weights = dict[tuple[int, ...], Tensor]
+"""Kernel weights [L, M] of all targets by the counts that they are made for."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +162,42 @@ def solve_each(
     process_group: ProcessGroup | str | None,
     validate: bool | None,
 ) -> dict[str, DriftingLossOutput]:
-    """Solve named problems: one after the other, or side by side with those of other processes."""
+    """Solve named problems: together where the GPU kernels do, else one after the other.
+
+    With a process group all side by side with those of other processes.
+    """
     if process_group is None:
-        return {key: solve(generated, problem) for key, generated, problem in problems}
+        return _solve_here(problems)
     # Not before it is needed: this loads the compiler, to keep it out.
     from drifting_torch._many import solve_together
 
     return solve_together(problems, process_group, validate)  # pyright: ignore[reportCallIssue] -- the decorator hides it
+
+
+def _solve_here(problems: Iterable[tuple[str, Tensor, Problem]]) -> dict[str, DriftingLossOutput]:
+    """Solve the problems of one process; what the GPU kernels take waits for its like."""
+    outputs: dict[str, DriftingLossOutput | None] = {}
+    waiting: dict[str, tuple[Tensor, Problem]] = {}
+    for key, generated, problem in problems:
+        if torch.compiler.is_compiling() or kernels_for(problem) is None:
+            outputs[key] = _solve_alone(generated, problem)
+        else:
+            outputs[key] = None
+            waiting[key] = (generated, problem)
+    for bucket in gathered((key, problem) for key, (_, problem) in waiting.items()):
+        outputs |= outputs_of(bucket, {key: waiting[key][0] for key in bucket.keys})
+    return {key: found for key, found in outputs.items() if found is not None}
+
+
+def outputs_of(
+    bucket: Bucket, generated: Mapping[str, Tensor], solved: Solved | None = None
+) -> dict[str, DriftingLossOutput]:
+    """A bucket's outputs, differentiable in the ``generated`` features [L, N, V, C] of each key."""
+    found = together(bucket, list(generated.values()), solved)
+    return {
+        key: DriftingLossOutput(*each, value.shape[-1])
+        for (key, value), each in zip(generated.items(), found, strict=True)
+    }
 
 
 def problem_of(
@@ -179,8 +213,12 @@ def problem_of(
     validate: bool | None = None,
     normalized: bool = True,
     precision: str = "float32",
+    made: Weights | None = None,
 ) -> Problem:
-    """Check the arguments of :func:`drifting_loss` and put them together."""
+    """Check the arguments of :func:`drifting_loss` and put them together.
+
+    ``made`` keeps the weights of all targets for other features with the same weights.
+    """
     readings = check_readings(readings)
     kinds = check_temperatures(temperatures)
     check_tensor("generated", generated, "L N V C")
@@ -188,7 +226,13 @@ def problem_of(
     if unconditional is not None:
         check_samples("unconditional", unconditional, generated)
     weight = _target_weights(
-        generated, positive, unconditional, unconditional_weight, generated_weight, positive_weight
+        generated,
+        positive,
+        unconditional,
+        unconditional_weight,
+        generated_weight,
+        positive_weight,
+        {} if made is None else made,
     )
     if reads_values(generated, validate):
         samples = {"generated": generated, "positive": positive, "unconditional": unconditional}
@@ -216,8 +260,8 @@ def problem_of(
     )
 
 
-def solve(generated: Tensor, problem: Problem) -> DriftingLossOutput:
-    """The loss of a checked problem, differentiable in ``generated``."""
+def _solve_alone(generated: Tensor, problem: Problem) -> DriftingLossOutput:
+    """The loss of one checked problem, differentiable in ``generated``."""
     if torch.compiler.is_compiling():
         outputs = compiled_loss(generated, problem)
     else:
@@ -272,6 +316,7 @@ def _target_weights(
     unconditional_weight: Tensor | None,
     generated_weight: Tensor | None,
     positive_weight: Tensor | None,
+    made: Weights,
 ) -> Tensor | None:
     """Kernel weights [L, M] of all targets in their order, None where every one is one."""
     labels, count = generated.shape[:2]
@@ -301,10 +346,16 @@ def _target_weights(
     if all(value is None for _, value, _ in parts):
         return None
     dtype = torch.float64 if generated.dtype == torch.float64 else torch.float32
-    columns = [
-        torch.ones((labels, width), dtype=dtype, device=device)
-        if value is None
-        else check_weight(name, value, (labels, width), device).to(dtype)
-        for name, value, width in parts
-    ]
-    return torch.cat(columns, dim=1)
+    for name, value, width in parts:
+        if value is not None:
+            check_weight(name, value, (labels, width), device)
+    kind = (labels, dtype.itemsize, *(width for _, _, width in parts))
+    if kind not in made:
+        columns = [
+            torch.ones((labels, width), dtype=dtype, device=device)
+            if value is None
+            else value.detach().to(dtype)
+            for _, value, width in parts
+        ]
+        made[kind] = torch.cat(columns, dim=1)
+    return made[kind]

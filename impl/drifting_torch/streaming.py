@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from drifting_spec import implements
+from drifting_torch._problem import Problem
 from drifting_torch.feature_loss import (
     DEFAULT,
-    RAW_TERM,
     FeatureDriftingConfig,
     FeatureDriftingLossOutput,
+    check_keys,
     feature_problem,
     total_of,
     vanilla_problem,
 )
-from drifting_torch.loss import DriftingLossOutput, solve_each
+from drifting_torch.loss import DriftingLossOutput, Weights, solve_each
 
-Tap = tuple[str, Tensor, Tensor, Tensor | None]
+Features = Tensor | Mapping[str, Tensor]
+"""One feature, or several by name."""
+
+Tap = tuple[str, Features, Features, Features | None]
 
 
 @implements("EQ-14", "A6-sum-features", "A5-vanilla")
@@ -35,18 +39,20 @@ def stream_drifting_loss(
     gradient: float | Tensor = 1.0,
     validate: bool | None = None,
 ) -> FeatureDriftingLossOutput:
-    """:func:`feature_space_drifting_loss` with its backward pass, one feature at a time.
+    """:func:`feature_space_drifting_loss` with its backward pass, one tap at a time.
 
-    Each feature is taken from the iterator, its loss formed and differentiated, and its gradient
-    handed on by ``generated.backward`` before the next is asked for; nothing of it is kept. So
-    ``taps`` is best a generator, and what it yields must not share a graph with saved tensors
-    (the second backward would not find them): let features start from detached maps.
+    Each tap is taken from the iterator, the losses of its features formed and differentiated, and
+    their gradients handed on in one backward pass before the next is asked for; nothing of it is
+    kept. So ``taps`` is best a generator, and what two taps yield must not share a graph with
+    saved tensors (the second backward would not find them): let them start from detached maps.
+    The features of one tap may share what they like. All features of a map in one tap cost a GPU
+    five launches where they have equal numbers of channels, and their memory at once.
 
     >>> leaves = {name: each.detach().requires_grad_() for name, each in maps.items()}
     >>> def taps():
     ...     for name, leaf in leaves.items():
-    ...         for key, value in group_by_label(vectorize(leaf), labels).items():
-    ...             yield f"{name}.{key}", value, positive(name, key), unconditional(name, key)
+    ...         features = group_by_label(vectorize(leaf), labels)
+    ...         yield name, features, positive(name), unconditional(name)
     >>> found = stream_drifting_loss(taps(), weight)
     >>> torch.autograd.backward([*maps.values()], [leaf.grad for leaf in leaves.values()])
 
@@ -54,7 +60,8 @@ def stream_drifting_loss(
     ----------
     taps
         Yields (key, generated [L, N, V, C], positive [L, P, V, C], unconditional [L, U, V, C] or
-        None); no key twice.
+        None); or (map, generated, positive, unconditional or None) with mappings of the same names
+        to such features, whose keys are ``<map>.<name>``. No key twice.
     unconditional_weight, generated_samples, positive_samples, unconditional_samples, config
         As in :func:`feature_space_drifting_loss`; the vanilla term comes last. With a process
         group there are two reductions per tap, and every process yields the same taps in the
@@ -76,29 +83,81 @@ def stream_drifting_loss(
     """
     config = config or DEFAULT
     terms: dict[str, DriftingLossOutput] = {}
-    for key, generated, positive, unconditional in taps:
-        if key in terms:
+    made: Weights = {}
+    arriving = _Arriving(gradient)
+
+    def problems(features: Iterable[Feature]) -> Iterator[tuple[str, Tensor, Problem]]:
+        for key, samples in features:
+            yield feature_problem(key, samples, unconditional_weight, config, validate, made)
+
+    for tap in taps:
+        features = _features(tap)
+        for key in [key for key, _ in features if key in terms]:
             raise ValueError(f"taps yields {key!r} a second time, expected every key once")
-        samples = (generated, positive, unconditional)
-        made = (
-            feature_problem(key, each, unconditional_weight, config, validate) for each in [samples]
-        )
-        (term,) = solve_each(made, config.process_group, validate).values()
-        terms[key] = _handed_back(term, gradient)
-        del generated, positive, unconditional, samples, made, term
+        found = solve_each(problems(features), config.process_group, validate)
+        terms |= _handed_back(found, arriving)
+        del tap, features, found
     if not terms:
         raise ValueError("taps yields no features, expected at least one")
     if config.include_raw_drift_loss:
         raw = (generated_samples, positive_samples, unconditional_samples)
-        made = (vanilla_problem(each, unconditional_weight, config, validate) for each in [raw])
-        (term,) = solve_each(made, config.process_group, validate).values()
-        terms[RAW_TERM] = _handed_back(term, gradient * config.raw_drift_loss_weight)
+        vanilla = (vanilla_problem(each, unconditional_weight, config, validate) for each in [raw])
+        found = solve_each(vanilla, config.process_group, validate)
+        terms |= _handed_back(found, _Arriving(gradient * config.raw_drift_loss_weight))
     return total_of(terms, config)
 
 
-def _handed_back(term: DriftingLossOutput, gradient: float | Tensor) -> DriftingLossOutput:
-    """Run the backward pass of a term; what is left holds no graph."""
-    if term.loss.requires_grad:
-        arriving = torch.as_tensor(gradient, dtype=term.loss.dtype, device=term.loss.device)
-        torch.autograd.backward(term.loss, arriving)
-    return replace(term, loss=term.loss.detach(), per_label=term.per_label.detach())
+Feature = tuple[str, tuple[Tensor, Tensor, Tensor | None]]
+
+
+def _features(tap: Tap) -> list[Feature]:
+    """A tap's features with their keys."""
+    key, generated, positive, unconditional = tap
+    if isinstance(generated, Mapping):
+        if isinstance(positive, Mapping) and not isinstance(unconditional, Tensor):
+            try:
+                check_keys(generated, positive, unconditional)
+            except ValueError as error:
+                raise ValueError(f"tap {key!r}: {error}") from error
+            return [
+                (
+                    f"{key}.{name}",
+                    (each, positive[name], None if unconditional is None else unconditional[name]),
+                )
+                for name, each in generated.items()
+            ]
+    elif not isinstance(positive, Mapping) and not isinstance(unconditional, Mapping):
+        return [(key, (generated, positive, unconditional))]
+    kinds = [type(each).__name__ for each in (generated, positive, unconditional)]
+    raise TypeError(f"tap {key!r} yields {', '.join(kinds)}, expected all tensors or all mappings")
+
+
+class _Arriving:
+    """What arrives at every loss, made once for all taps."""
+
+    def __init__(self, gradient: float | Tensor) -> None:
+        self.gradient = gradient
+        self.made: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def at(self, loss: Tensor) -> Tensor:
+        """The gradient in the dtype and on the device of a loss."""
+        kind = (loss.dtype, loss.device)
+        if kind not in self.made:
+            given = self.gradient
+            # Filled in: a number copied from the host would stop the device.
+            full = given.to(loss) if isinstance(given, Tensor) else torch.full_like(loss, given)
+            self.made[kind] = full
+        return self.made[kind]
+
+
+def _handed_back(
+    terms: dict[str, DriftingLossOutput], arriving: _Arriving
+) -> dict[str, DriftingLossOutput]:
+    """Run the backward pass of some terms at once; what is left holds no graph."""
+    losses = [term.loss for term in terms.values() if term.loss.requires_grad]
+    if losses:
+        torch.autograd.backward(losses, [arriving.at(loss) for loss in losses])
+    return {
+        key: replace(term, loss=term.loss.detach(), per_label=term.per_label.detach())
+        for key, term in terms.items()
+    }

@@ -1,0 +1,301 @@
+"""Several problems of one kind, solved together by the GPU kernels (A.6).
+
+Where a kernel does not compile or launch, the eager path takes over, at whichever point that is:
+it is told the sums over all processes that have arrived already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from drifting_spec import implements
+from drifting_torch import _core, _triton
+from drifting_torch._core import Solution, Statistics
+from drifting_torch._launches import MOST, Kept, Launches, Results, kind
+from drifting_torch._problem import Problem
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Losses and statistics, and what their gradient takes: of the kernels, or the gradients.
+
+    A loss' gradient is ``shares`` [S] times that of each label; ``received`` are the sums over all
+    processes on which it rests.
+    """
+
+    results: Results
+    shares: Tensor
+    kept: Kept | None = None
+    slopes: list[Tensor] | None = None
+    received: tuple[list[Tensor], ...] = ()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Problems of one kind by their keys, no more than fit one launch."""
+
+    keys: list[str]
+    problems: list[Problem]
+    kernels: ModuleType
+
+
+def gathered(problems: Iterable[tuple[str, Problem]]) -> list[Bucket]:
+    """Sort the problems that the kernels take by their kinds; each key falls into one bucket."""
+    found: dict[tuple[object, ...], list[Bucket]] = {}
+    for key, problem in problems:
+        kernels = _triton.kernels_for(problem)
+        if kernels is None:
+            continue
+        alike = found.setdefault(kind(problem), [])
+        if not alike or len(alike[-1].keys) == MOST:
+            alike.append(Bucket([], [], kernels))
+        alike[-1].keys.append(key)
+        alike[-1].problems.append(problem)
+    return [bucket for alike in found.values() for bucket in alike]
+
+
+Steps = Generator[list[Tensor], list[Tensor], Solved]
+
+
+def solving(bucket: Bucket, *, many: bool = False, processes: int = 1) -> Steps:
+    """Solve a bucket, yielding the sums that ``_core.solving`` yields, of each problem."""
+    received: list[list[Tensor]] = []
+    steps = _by_kernels(Launches(bucket.problems, bucket.kernels), many, processes)
+    arriving: Any = None
+    while True:
+        try:
+            sums = steps.send(arriving)
+        except StopIteration as end:
+            return replace(end.value, received=tuple(received))
+        except Exception as error:  # whatever a compiler may raise
+            _triton.give_up(error)
+            return (yield from _eagerly(bucket.problems, many, processes, received))
+        arriving = yield sums
+        received.append(arriving)
+
+
+def _by_kernels(launches: Launches, many: bool, processes: int) -> Steps:
+    across = many and launches.batch
+    mean = launches.readings.label_reduction == "mean"
+    distances, gram, sums = launches.measure()
+    totals = None
+    if across:
+        totals = _joined((yield launches.scale_sums(sums)))
+    feature_scale, units = launches.scale(sums, totals)
+    crossed = launches.crossed or across
+    normalizers, products = launches.correlate(distances, gram, units, crossed=crossed)
+    del gram
+    totals = None
+    if across:
+        totals = _joined((yield launches.drift_sums(products)))
+    drift = launches.drift(
+        products, totals, mean=mean and (across or not many), processes=processes
+    )
+    results, shares = launches.outcome(feature_scale, drift), drift[-1]
+    if many and not across:
+        labels = float(launches.labels)
+        own = [torch.stack([each, torch.full_like(each, labels)]) for each in results.losses]
+        squares, there = torch.stack((yield [each.double() for each in own])).float().unbind(1)
+        shares = shares / there if mean else shares
+        results = replace(results, losses=[*(squares / there if mean else squares).unbind()])
+    return Solved(results, shares, Kept(distances, normalizers, units, drift[1], shares))
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat([each.flatten() for each in parts])
+
+
+def _eagerly(
+    problems: Sequence[Problem], many: bool, processes: int, received: Sequence[list[Tensor]]
+) -> Steps:
+    """The same without the kernels; it yields nothing that has been ``received`` already."""
+    runs = [_core.solving(problem, many=many) for problem in problems]
+    waiting = [*received]
+    arriving: list[Any] = [None] * len(runs)
+    while True:
+        sums: list[Tensor] = []
+        solutions: list[Solution] = []
+        for run, value in zip(runs, arriving, strict=True):
+            try:
+                sums.append(run.send(value))
+            except StopIteration as end:
+                solutions.append(end.value)
+        if solutions:
+            return _of_solutions(problems[0], solutions, processes)
+        arriving = waiting.pop(0) if waiting else (yield sums)
+
+
+def _of_solutions(problem: Problem, solutions: Sequence[Solution], processes: int) -> Solved:
+    mean = problem.readings.label_reduction == "mean"
+    losses: list[Tensor] = []
+    shares: list[Tensor] = []
+    for each in solutions:
+        alone = each.per_label.mean() if mean else each.per_label.sum()
+        losses.append(alone if each.loss is None else each.loss)
+        labels = alone.new_full((), len(each.per_label)) if each.labels is None else each.labels
+        share = torch.full_like(labels, processes)
+        shares.append(share / labels if mean else share)
+    results = Results(
+        *(
+            [each.float() for each in part]
+            for part in (
+                losses,
+                [each.per_label for each in solutions],
+                [each.statistics.feature_scale for each in solutions],
+                [each.statistics.drift_scale for each in solutions],
+            )
+        )
+    )
+    return Solved(results, torch.stack(shares).float(), slopes=[each.slope for each in solutions])
+
+
+def alone(problem: Problem) -> Solution:
+    """Solve a problem of one process with its gradient, by the kernels where they apply."""
+    for bucket in gathered([("", problem)]):
+        solved = _finished(solving(bucket))
+        results = solved.results
+        (slope,) = solved.slopes or [None]
+        if slope is None:
+            labels, count, vectors, channels = problem.generated.shape
+            like = results.per_label[0]
+            slope = like.new_empty((labels, vectors, count, channels)).transpose(1, 2)
+            try:
+                assert solved.kept is not None
+                Launches([problem], bucket.kernels).gradient(
+                    solved.kept, [0], [None], [None], [slope], always=1.0
+                )
+            except Exception as error:  # whatever a compiler may raise
+                _triton.give_up(error)
+                break
+        statistics = Statistics(results.feature_scale[0], results.drift_scale[0])
+        return Solution(results.per_label[0], slope, statistics)
+    return _core.alone(problem)
+
+
+def _finished(steps: Steps) -> Solved:
+    """What a bucket of one process comes to, or one that has received all it waits for."""
+    try:
+        next(steps)
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a bucket of one process waits for no other")
+
+
+def together(
+    bucket: Bucket, generated: Sequence[Tensor], solved: Solved | None = None
+) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Loss, ``per_label``, S and λ of each problem, differentiable in the ``generated`` features.
+
+    ``solved`` is what was found already.
+    """
+    if solved is None:
+        with torch.no_grad(), torch.autocast(generated[0].device.type, enabled=False):
+            solved = _finished(solving(bucket))
+    outputs = _Together.apply(bucket, solved, *generated)
+    size = len(generated)
+    return [tuple(outputs[index::size]) for index in range(size)]
+
+
+@implements("EQ-6", "EQ-13", "S3-sg", "ALG1-5", "ALG1-6")
+class _Together(torch.autograd.Function):
+    """Losses and ``per_label`` of a bucket, differentiable in the generated samples alone."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
+        ctx: Any, bucket: Bucket, solved: Solved, *generated: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Hand out what was found, and save what the backward pass reads again."""
+        results, first = solved.results, bucket.problems[0]
+        statistics = [each.detach() for each in (*results.feature_scale, *results.drift_scale)]
+        ctx.mark_non_differentiable(*statistics)
+        ctx.set_materialize_grads(False)
+        ctx.kernels = bucket.kernels
+        # Problems and what was kept of them, taken apart: saved tensors are given back in time.
+        samples = [
+            each
+            for problem in bucket.problems
+            for each in (problem.generated, problem.positive, problem.unconditional)
+        ]
+        kept = [None] * 4 if solved.kept is None else list(vars(solved.kept).values())[:4]
+        received = [each for turn in solved.received for each in turn]
+        slopes = solved.slopes or []
+        ctx.slopes = bool(slopes)
+        ctx.save_for_backward(first.weight, solved.shares, *kept, *samples, *slopes, *received)
+        ctx.options = {
+            "temperatures": first.temperatures,
+            "readings": first.readings,
+            "dtype": first.dtype,
+            "precision": first.precision,
+        }
+        differentiable = [each.detach() for each in (*results.losses, *results.per_label)]
+        return (*differentiable, *statistics)
+
+    @staticmethod
+    @once_differentiable
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
+        ctx: Any, *gradients: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        """−2Ṽ/(numel·S) for each label, times the gradients that arrive for it."""
+        size = len(gradients) // 4
+        of_loss, of_label = gradients[:size], gradients[size : 2 * size]
+        wanted = [
+            index
+            for index in range(size)
+            if ctx.needs_input_grad[2 + index]
+            and not (of_loss[index] is None and of_label[index] is None)
+        ]
+        found: list[Tensor | None] = [None] * size
+        for index, each in zip(wanted, _gradients(ctx, wanted, of_loss, of_label), strict=True):
+            found[index] = each
+        return None, None, *found
+
+
+def _gradients(
+    ctx: Any,
+    wanted: Sequence[int],
+    of_loss: Sequence[Tensor | None],
+    of_label: Sequence[Tensor | None],
+) -> list[Tensor]:
+    """Gradients [L, N, V, C] of ``wanted`` features."""
+    size = len(of_loss)
+    weight, shares, *others = ctx.saved_tensors
+    others: list[Any]
+    kept, samples, rest = others[:4], others[4 : 4 + 3 * size], others[4 + 3 * size :]
+    problems = [
+        Problem(*samples[at : at + 3], weight=weight, **ctx.options) for at in range(0, 3 * size, 3)
+    ]
+    slopes = rest[:size] if ctx.slopes else None
+    if slopes is None:
+        outs = [torch.empty_like(problems[index].generated) for index in wanted]
+        if not wanted:
+            return outs
+        try:
+            launches = Launches(problems, ctx.kernels)
+            launches.gradient(
+                Kept(kept[0], kept[1], kept[2], kept[3], shares), wanted, of_loss, of_label, outs
+            )
+            return outs
+        except Exception as error:  # whatever a compiler may raise
+            _triton.give_up(error)
+        received = [rest[start : start + size] for start in range(0, len(rest), size)]
+        with torch.autocast(samples[0].device.type, enabled=False):
+            again = _finished(_eagerly(problems, bool(received), 1, received))
+        slopes = again.slopes
+    assert slopes is not None
+    found: list[Tensor] = []
+    for index in wanted:
+        arriving = torch.zeros_like(slopes[index][:, 0, 0, 0])
+        if (loss := of_loss[index]) is not None:
+            arriving = arriving + loss * shares[index]
+        if (label := of_label[index]) is not None:
+            arriving = arriving + label
+        gradient = slopes[index] * arriving[:, None, None, None]
+        found.append(gradient.to(problems[index].generated.dtype))
+    return found

@@ -1,0 +1,110 @@
+"""What the GPU kernels share: where a program's samples lie.
+
+A program has one group, one label and one vector. The features of one launch are its segments:
+they have the same counts of labels, samples and channels, and any numbers of vectors. What differs
+between them comes as tuples with one entry a segment, of which a program picks its own.
+"""
+
+# Triton's language is typed by its compiler.
+# pyright: basic, reportOperatorIssue=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportGeneralTypeIssues=false
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+COUNTS = ["groups", "cells"]
+"""Arguments for whose values a kernel must not be compiled."""
+
+
+def told(values):
+    """Whole numbers as a tuple for :func:`number`.
+
+    Whatever ``do_not_specialize`` says, Triton compiles a kernel anew where an entry of a tuple
+    becomes 1 or a multiple of 16. Odd numbers from 3 are neither.
+    """
+    return tuple(2 * value + 5 for value in values)
+
+
+@triton.jit
+def pick(values, segment, S: tl.constexpr):
+    """Entry of a tuple at a place that is known only when running."""
+    found = values[0]
+    for s in tl.static_range(1, S):
+        found = tl.where(segment == s, values[s], found)
+    return found
+
+
+@triton.jit
+def number(values, segment, S: tl.constexpr):
+    """Entry of a tuple that :func:`told` made, at least −1."""
+    return (pick(values, segment, S) - 5) // 2
+
+
+@triton.jit
+def segment_of(program, firsts, S: tl.constexpr):
+    """The segment of a program, from the first program of each."""
+    found = program * 0
+    for s in tl.static_range(1, S):
+        found += (2 * program + 5 >= firsts[s]).to(tl.int32)
+    return found
+
+
+@triton.jit
+def row_of(a, b, T: tl.constexpr):
+    """Where the product of two temperatures' drifts stands, a ≥ b: squares come first."""
+    return tl.where(a == b, a, T + b * (2 * T - b - 1) // 2 + a - b - 1)
+
+
+@triton.jit
+def cell_of(
+    label, vector, vectors, segment, cell_firsts,
+    S: tl.constexpr, BATCH: tl.constexpr, SHARED: tl.constexpr,
+):  # fmt: skip
+    """Place of the statistics that a group shares, among those of all segments."""
+    cell = label * 0
+    if not BATCH:
+        cell += label
+    if not SHARED:
+        cell = cell * vectors + vector
+    return cell + number(cell_firsts, segment, S)
+
+
+@triton.jit
+def samples_of(pointers, strides, first, label, vector, segment,
+             S: tl.constexpr, ALIGNED: tl.constexpr):  # fmt: skip
+    """A group's samples of one set: where they start, and the steps of samples and channels."""
+    at = label * number(strides[first], segment, S) + vector * number(
+        strides[first + 2], segment, S
+    )
+    of_sample = number(strides[first + 1], segment, S)
+    if ALIGNED:
+        at, of_sample = tl.multiple_of(at, 16), tl.multiple_of(of_sample, 16)
+        of_channel = 1
+    else:
+        of_channel = number(strides[first + 3], segment, S)
+    return pick(pointers, segment, S) + at, of_sample, of_channel
+
+
+@triton.jit
+def load_tile(pointer, at_sample, at_channel, size, channels, stride_n, stride_c, reference):
+    """A tile [samples, channels] in float32, measured from ``reference``; padding is 0."""
+    rows = at_sample.to(tl.int64)[:, None] * stride_n
+    inside = (at_sample < size)[:, None] & (at_channel < channels)[None, :]
+    values = tl.load(pointer + rows + at_channel[None, :] * stride_c, mask=inside, other=0.0)
+    return tl.where(inside, values.to(tl.float32) - reference[None, :], 0.0)
+
+
+@triton.jit
+def reference_of(pointer, at_channel, channels, stride_c):
+    """The first generated sample's channels, from which a group is measured."""
+    inside = at_channel < channels
+    return tl.load(pointer + at_channel * stride_c, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def kept_tile(distances, at, n, m, count, size, targets):
+    """A tile of distances, 0 in its padding."""
+    valid = (n < count)[:, None] & (m < size)[None, :]
+    return tl.load(distances + n[:, None] * targets + at + m[None, :], mask=valid, other=0.0)
