@@ -92,9 +92,14 @@ def _without_channels(problem: _core.Problem, sums: Tensor) -> Tensor:
 
 
 def _plain_gram(
-    x: Tensor, y: Tensor, self_at: int | None = None, out: Tensor | None = None
+    x: Tensor,
+    y: Tensor,
+    self_at: int | None = None,
+    out: Tensor | None = None,
+    norms: Tensor | None = None,
 ) -> Tensor:
     """Distances by expanded squares, coincident pairs not repaired."""
+    del norms
     squared = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2)
     found = (squared - 2 * x @ y.mT).clamp_min_(0).sqrt_()
     if self_at is not None:

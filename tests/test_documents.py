@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 
-from drifting_parity import documents
+from drifting_parity import documents, sources
+from drifting_spec.implements import IMPLEMENTED
 from drifting_spec.registry import load
 
 MADE = {name: make() for name, make in documents.DOCUMENTS.items()}
@@ -30,6 +33,25 @@ def test_every_clause_and_every_reason_stand_in_the_readme():
         assert f"\n| {clause.id} | " in text
         assert clause.executable or f": {clause.reason}\n" in text
     assert "| numbered equations (of 47) | 47 | 46 | 1 |" in text
+
+
+@pytest.mark.parametrize("package", ["drifting_torch", "drifting_reference"])
+def test_all_that_is_marked_is_found_in_the_sources(package: str):
+    """What importing marks, a class as well as a function, is what parsing finds."""
+    importlib.import_module(package)
+    found = {
+        f"{each.module}:{each.name} {clause}"
+        for clause, items in sources.every(package).items()
+        for each in items
+    }
+    marked = {
+        f"{where} {clause}"
+        for clause, places in IMPLEMENTED.items()
+        for where in places
+        if where.startswith(f"{package}.")
+    }
+    assert marked
+    assert marked <= found
 
 
 def test_every_delta_has_its_effect_or_the_reason_why_not():

@@ -34,6 +34,7 @@ from drifting_torch import (
     MaskedAutoencoder,
     encoder,
     extract_feature_maps,
+    extract_features,
     load_release_parameters,
     mae,
     patchify,
@@ -181,6 +182,14 @@ def test_impossible_encoders_are_refused(options: dict[str, Any], message: str) 
         MAEResNetEncoder(**{"width": 4, **options})
 
 
+def test_fractions_of_a_channel_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"width holds 4\.5, expected an integer"):
+        MAEResNetEncoder(4.5)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="config is 'paper', expected a FeatureDriftingConfig or"):
+        slot_inventory(4, "paper")  # pyright: ignore[reportArgumentType]
+    assert MAEResNetEncoder(np.int64(4), blocks=(1,)).width == 4  # pyright: ignore[reportArgumentType]
+
+
 def test_wrong_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"shape \(1, 4, 8, 8\), expected 3 channels"):
         small()(images(1, 4, 8, 8))
@@ -200,6 +209,12 @@ def test_batch_statistics_are_refused() -> None:
     without = nn.BatchNorm2d(3, track_running_stats=False).double().eval()
     with pytest.raises(ValueError, match="BatchNorm2d itself without running statistics"):
         extract_feature_maps(without, images(2, 3, 8, 8))
+    normed.train()
+    for hidden in (lambda x: normed(x), normed.forward, torch.no_grad()(normed.forward)):
+        with pytest.raises(ValueError, match=r"the BatchNorm2d .*1' in training mode"):
+            extract_feature_maps(hidden, images(2, 3, 8, 8))
+        with pytest.raises(ValueError, match=r"the BatchNorm2d .*1' in training mode"):
+            extract_features(hidden, images(2, 3, 8, 8), FeatureVectorizationConfig())
     # GroupNorm does the same in both modes.
     assert extract_feature_maps(small().train(), images(2, 3, 8, 8))
 
@@ -249,6 +264,15 @@ def test_parameters_that_do_not_fit_are_named_and_nothing_changes() -> None:
     assert "missing: gn1/bias;" in text
     assert "left over: strange/kernel;" in text
     assert "conv1/kernel has shape (3, 3, 4, 5), expected (3, 3, 4, 12)" in text
+    assert all(torch.equal(before[name], each) for name, each in net.state_dict().items())
+    two = {"params": parameters_of("B03"), "ema": parameters_of("B03")}
+    with pytest.raises(
+        ValueError, match="holds the encoders ema/encoder, params/encoder, expected"
+    ):
+        load_release_parameters(net, two)
+    given = parameters_of("B03") | {"encoder/gn1/bias": "nothing"}
+    with pytest.raises(ValueError, match="gn1/bias is str, expected an array of numbers"):
+        load_release_parameters(net, given)
     assert all(torch.equal(before[name], each) for name, each in net.state_dict().items())
     with pytest.raises(ValueError, match=r"width 12, .*taps 'union': left over: layer1_norm/bias"):
         load_release_parameters(release_encoder(readings=PAPER), parameters_of("B03"))
@@ -315,6 +339,10 @@ def test_wrong_masks_and_losses_are_refused() -> None:
         MaskedAutoencoder(small())(x, mask[:, :4])
     with pytest.raises(ValueError, match="step is -1"):
         drifting_torch.classification_weight(-1)
+    with pytest.raises(ValueError, match="ramp is 0, expected at least 1"):
+        drifting_torch.classification_weight(1, ramp=0)
+    with pytest.raises(ValueError, match="peak is 10, expected a number from 0 to 1"):
+        drifting_torch.classification_weight(1, peak=10)
 
 
 def test_pretraining_reaches_every_parameter_and_lowers_the_loss() -> None:

@@ -25,6 +25,10 @@ LAWS = {
 }
 
 
+def rng() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
 def grid(count: int) -> torch.Tensor:
     return (torch.arange(count, dtype=torch.float64) + 0.5) / count
 
@@ -79,6 +83,10 @@ def test_rounding_stays_in_the_range(dtype: torch.dtype) -> None:
         alpha = AlphaDistribution.of_table8(column).inverse_cdf(grid(4096).to(dtype))
         assert float(alpha.min()) >= 1.0
         assert float(alpha.max()) <= 4.0
+    # (9^-6 + rounding)^(-1/6): beyond 9, infinite in half precision.
+    alpha = AlphaDistribution(7.0, high=9.0).inverse_cdf(torch.ones(1, dtype=dtype))
+    assert float(alpha) == pytest.approx(9.0, rel=1e-2)
+    assert float(alpha) <= 9.0
 
 
 def test_one_draw_for_each_label() -> None:
@@ -137,6 +145,33 @@ def test_alpha_to_weight_to_gamma_and_back(alpha: float) -> None:
 )
 def test_refusals(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: sample_alpha(3, "ablation", generator=rng()),
+            TypeError,
+            r"distribution is 'ablation', expected an AlphaDistribution; .*of_table8\('ablation'\)",
+        ),
+        (
+            lambda: sample_alpha(0, AlphaDistribution(3.0), generator=rng()),
+            ValueError,
+            "shape is 0, expected at least 1",
+        ),
+        (
+            lambda: sample_alpha((2, 1.5), AlphaDistribution(3.0), generator=rng()),
+            TypeError,
+            "an entry of shape is 1.5, expected an integer",
+        ),
+        (lambda: cfg_alpha_to_weight("2", 4, 2), TypeError, "alpha is '2', expected a number or"),
+        (lambda: cfg_alpha_to_weight(2.0, 4.5, 2), TypeError, "n_generated is 4.5, expected an"),
+    ],
+)
+def test_other_refusals(call, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         call()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -94,6 +95,52 @@ def test_random_numbers_go_on_as_after_one_pass() -> None:
             given.noise.flatten(0, 1)[part], torch.zeros(2, dtype=torch.int64), torch.ones(2)
         )
     assert torch.equal(after, torch.rand(3))
+
+
+def test_random_numbers_of_the_loss_stay_drawn() -> None:
+    """What the loss draws between the passes is not drawn once more after the step."""
+    line = nn.Linear(3, 2)
+
+    def loss(values: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        drawn = torch.rand(5)
+        return values["x"].square().sum() * drawn.sum(), drawn
+
+    def forward(part: slice) -> dict[str, Tensor]:
+        return {"x": line(torch.randn(part.stop - part.start, 3))}
+
+    torch.manual_seed(2)
+    drawn = MicroBatches(forward, loss, torch.device("cpu")).backward(4, 2, [line.weight])
+    after = torch.rand(5)
+    torch.manual_seed(2)
+    torch.randn(2, 3), torch.randn(2, 3)
+    assert torch.equal(drawn, torch.rand(5))
+    assert torch.equal(after, torch.rand(5))
+
+
+@pytest.mark.parametrize("where", ["its own generator", "NumPy's", "a counter"])
+def test_a_second_pass_that_gives_something_else_is_refused(where: str) -> None:
+    """Random numbers that are not replayed would make the gradient one of another batch."""
+    given, calls = toy(), [0]
+    inner, own = given.generator, torch.Generator().manual_seed(0)
+    numpy = np.random.default_rng(0)
+
+    def restless(noise: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
+        calls[0] += 1
+        shift = {
+            "its own generator": lambda: float(torch.rand((), generator=own)),
+            "NumPy's": lambda: float(numpy.uniform()),
+            "a counter": lambda: float(calls[0]),
+        }[where]()
+        return inner(noise, labels, alpha) + shift
+
+    optimizer = torch.optim.SGD(inner.parameters(), lr=1.0)
+    before = [each.detach().clone() for each in inner.parameters()]
+    moved = given.but(generator=restless).configured(micro_batches=4)
+    message = "something else for the samples 0 to 1 the second time, relative difference"
+    with pytest.raises(ValueError, match=message):
+        moved.step(optimizer=optimizer)
+    assert all(map(torch.equal, before, inner.parameters()))
+    assert moved.configured(micro_batches=1).step(optimizer=optimizer).stepped
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -111,11 +111,37 @@ def test_averages_resume() -> None:
         MovingAverage(nn.Linear(2, 1, bias=False), (0.5, 0.9)).load_state_dict(first.state_dict())
 
 
+@pytest.mark.parametrize("decays", [(0.5,), (0.5, 0.9)])
+def test_averages_of_other_shapes_change_nothing(decays: tuple[float, ...]) -> None:
+    """A single number would spread over all of a parameter."""
+    average = MovingAverage(nn.Linear(3, 4), decays)
+    before = {name: each.clone() for name, each in average.averages(0.5).items()}
+    state = MovingAverage(nn.Linear(1, 4), decays).state_dict()
+    with pytest.raises(ValueError, match=r"has weight of shape \(4, 1\), expected \(4, 3\)"):
+        average.load_state_dict(state)
+    with pytest.raises(KeyError, match=r"the state has \['ema'\], expected what state_dict"):
+        average.load_state_dict({"ema": {}})
+    assert all(torch.equal(before[name], each) for name, each in average.averages(0.5).items())
+
+
+def test_buffers_are_the_module_s_own() -> None:
+    norm = nn.BatchNorm1d(2)
+    average = MovingAverage(norm, (0.5,))
+    assert set(average.averages(0.5)) == {"weight", "bias"}
+    norm.running_mean.fill_(3.0)
+    with average.applied(0.5) as module:
+        assert module.get_buffer("running_mean").tolist() == [3.0, 3.0]
+
+
 def test_refusals() -> None:
     line = nn.Linear(1, 1)
     with pytest.raises(ValueError, match="decays is empty"):
         MovingAverage(line, ())
     with pytest.raises(ValueError, match=r"decays holds 1.0, expected numbers in \[0, 1\)"):
         MovingAverage(line, (1.0,))
+    with pytest.raises(TypeError, match=r"decays is 0.999, expected a sequence of numbers as"):
+        MovingAverage(line, 0.999)
+    with pytest.raises(TypeError, match=r"steps is 2\.5, expected an integer"):
+        LinearWarmup(2.5)
     with pytest.raises(KeyError, match=r"decay 0.9 is not tracked; tracked: \[0.5\]"):
         MovingAverage(line, (0.5,)).averages(0.9)

@@ -138,6 +138,30 @@ def test_samples_carry_no_graph() -> None:
     assert not queue.sample_positive(zero, 2, generator=rng()).requires_grad
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"counts": torch.tensor([3, 2])}, ValueError, r"the state has 4 samples and counts .* 5"),
+        ({"counts": torch.tensor([4])}, ValueError, r"expected one count for each of 2 classes"),
+        ({"samples": None}, KeyError, "the state lacks samples: expected what state_dict"),
+        ({"global_samples": None}, KeyError, "the state lacks global_samples"),
+        ({"classes": None}, KeyError, "the state lacks classes"),
+        ({"class_capacity": 9}, ValueError, "the state has class_capacity 9, expected 128"),
+    ],
+)
+def test_a_state_that_is_none_changes_nothing(
+    change: dict, error: type[Exception], message: str
+) -> None:
+    queue = filled(classes=2, count=10)
+    given = SampleQueue(2)
+    given.push(numbered(20, 4), torch.tensor([0, 1, 0, 1]))
+    state = {**given.state_dict(), **change}
+    with pytest.raises(error, match=message):
+        queue.load_state_dict({name: each for name, each in state.items() if each is not None})
+    assert queue.content(1)[:, 0].tolist() == [1.0, 3.0, 5.0, 7.0, 9.0]
+    assert queue.global_count == 10
+
+
 def call_positive(labels: list[int], count: int):
     return lambda q: q.sample_positive(torch.tensor(labels), count, generator=rng())
 
@@ -186,6 +210,18 @@ def call_positive(labels: list[int], count: int):
             ValueError,
             "samples is on meta, expected cpu",
         ),
+        (
+            lambda q: q.push([[1.0, 2.0]], torch.tensor([0])),
+            TypeError,
+            r"samples is list, expected a tensor \[B, ...\]",
+        ),
+        (
+            lambda q: q.push(numbered(0, 1), [0]),
+            TypeError,
+            r"labels is list, expected an integer tensor \[L\]",
+        ),
+        (call_positive([0], 2.5), TypeError, "count is 2.5, expected an integer"),
+        (lambda q: SampleQueue(1.5), TypeError, "classes is 1.5, expected an integer"),
         (lambda q: q.push(torch.zeros(0, 2), torch.tensor([0])), ValueError, "expected .B, ..."),
         (lambda q: q.content(3), ValueError, "class 3 was never pushed"),
         (lambda q: SampleQueue(0), ValueError, "classes is 0, expected at least 1"),

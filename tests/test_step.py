@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from toy_step import CLASSES, Toy, ToyEncoder, ToyGenerator, distance, toy
 
+from drifting_spec import RELEASE
 from drifting_torch import (
     FeatureDriftingConfig,
     GroupedDriftStepConfig,
@@ -138,10 +140,16 @@ def test_logs_are_plain_numbers() -> None:
     # Seven statistics of the 4×4 map, five of the 2×2 map, x², the vanilla term.
     assert len(energies) == len(out.drift_energy) == 14
     assert logs["drift_energy"] == pytest.approx(sum(energies))
+    for key, energy in out.drift_energy.items():
+        assert logs[f"drift_energy/{key}"] == pytest.approx(float(energy.mean())), key
+    assert logs["alpha_mean"] == pytest.approx(float(out.alpha.mean()))
     assert logs["alpha_min"] <= logs["alpha_mean"] <= logs["alpha_max"]
     scales = torch.cat([each.flatten() for each in out.drift_scale.values()])
     assert logs["drift_scale_min"] == pytest.approx(float(scales.min()))
     assert logs["drift_scale_max"] == pytest.approx(float(scales.max()))
+    scales = torch.cat([each.flatten() for each in out.feature_scale.values()])
+    assert logs["feature_scale_min"] == pytest.approx(float(scales.min()))
+    assert logs["feature_scale_max"] == pytest.approx(float(scales.max()))
     assert logs["stepped"] == 1.0
 
 
@@ -220,6 +228,13 @@ def test_a_decoder_without_gradients_is_refused(parts: int) -> None:
         given.configured(micro_batches=parts).step(decoder=blocked)
 
 
+def test_a_decoder_in_training_mode_is_refused() -> None:
+    given, decoder = decoded()
+    for hidden in (decoder.train(), lambda latents: decoder(latents)):
+        with pytest.raises(ValueError, match=r"decoder.* is in training mode, .*decoder\.eval\(\)"):
+            given.step(decoder=hidden)
+
+
 # The update.
 
 
@@ -247,16 +262,51 @@ def test_average_and_schedule_follow_the_step() -> None:
     optimizer = torch.optim.SGD(given.generator.parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, LinearWarmup(4))
     average = MovingAverage(given.generator, (0.5,))
-    start = {name: each.detach().clone() for name, each in given.generator.named_parameters()}
+    wanted = {name: each.detach().clone() for name, each in given.generator.named_parameters()}
     rates = []
     for _ in range(6):
         rates.append(optimizer.param_groups[0]["lr"])
         given.step(optimizer=optimizer, schedule=schedule, average=average)
+        # Of the parameters as they are after the step, not before it.
+        for name, each in given.generator.named_parameters():
+            wanted[name] = (wanted[name] + each.detach()) / 2
+            torch.testing.assert_close(average.averages(0.5)[name], wanted[name])
     assert rates == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1, 0.1])
-    now = dict(given.generator.named_parameters())
-    held = average.averages(0.5)
-    assert all(not torch.equal(held[name], start[name]) for name in held)
-    assert all(not torch.equal(held[name], now[name]) for name in held)
+
+
+def test_frozen_parameters_of_the_optimiser_stay() -> None:
+    given = toy()
+    optimizer = torch.optim.SGD(given.generator.parameters(), lr=0.1)
+    given.generator.first.requires_grad_(False)
+    before = {name: each.detach().clone() for name, each in given.generator.named_parameters()}
+    for parts in (1, 3):
+        assert given.configured(micro_batches=parts).step(optimizer=optimizer).stepped
+    for name, each in given.generator.named_parameters():
+        assert torch.equal(before[name], each) == name.startswith("first"), name
+    given.generator.requires_grad_(False)
+    with pytest.raises(ValueError, match="optimizer holds 7 parameters, none of which requires"):
+        given.step(optimizer=optimizer)
+
+
+def test_a_disabled_scaler_is_none() -> None:
+    """It would say that the gradient is infinite, and let it into the parameters."""
+    given = toy(dtype=torch.float32)
+    disabled = torch.amp.GradScaler("cpu", enabled=False)
+    assert given.step(scaler=disabled).stepped
+    with pytest.raises(ValueError, match=r"scaler is disabled, expected a torch.amp.GradScaler"):
+        given.configured(autocast=torch.float16).step(scaler=disabled)
+    for each in given.generator.parameters():
+        each.register_hook(lambda gradient: gradient * math.inf)
+    before = [each.detach().clone() for each in given.generator.parameters()]
+    with pytest.raises(FloatingPointError, match="expected a finite one; nothing was updated"):
+        given.step(rate=1.0, scaler=disabled)
+    assert all(map(torch.equal, before, given.generator.parameters()))
+
+
+def test_labels_that_an_embedding_lacks_are_told() -> None:
+    given = toy().but(labels=torch.tensor([0, CLASSES + 2]))
+    with pytest.raises(IndexError, match=r"given labels from 0 to 7; .*classes="):
+        given.step()
 
 
 def test_a_gradient_that_is_not_finite_updates_nothing() -> None:
@@ -290,6 +340,10 @@ def normed_encoder() -> nn.Module:
     return Encoder().double()
 
 
+def called(module: nn.Module) -> Any:
+    return lambda noise, labels, alpha: module(noise, labels, alpha)
+
+
 def trained(module: nn.Module, name: str) -> nn.Module:
     module.eval().get_submodule(name).train()
     return module
@@ -305,6 +359,21 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         lambda t: t.but(generator=lambda n, c, a: t.generator(n, c, a)[1:]),
         ValueError,
         r"the generator returned shape \(7, 2, 4, 4\), expected \(8, 2, 4, 4\)",
+    ),
+    "elsewhere": (
+        lambda t: t.but(generator=lambda n, c, a: t.generator(n, c, a).to("meta")),
+        ValueError,
+        "the generator returned samples on meta, expected cpu as positive is",
+    ),
+    "temperatures that are not read": (
+        lambda t: t.configured(temperatures=(0.1,)),
+        ValueError,
+        r"temperatures is \(0.1,\) and feature_config is given, whose own are read",
+    ),
+    "readings that are not read": (
+        lambda t: t.configured(readings=RELEASE),
+        ValueError,
+        "readings is release and feature_config is given, whose own are read",
     ),
     "no tensor": (
         lambda t: t.but(generator=lambda n, c, a: [t.generator(n, c, a)]),
@@ -391,10 +460,80 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         ValueError,
         "generator has the BatchNorm2d 'norm' in training mode",
     ),
+    "micro-batches and batch norm in a lambda": (
+        lambda t: t.but(generator=called(Normed().double())).configured(micro_batches=2),
+        ValueError,
+        r"generator has the BatchNorm2d 'module.norm' in training mode.*\(module.eval\(\) freezes",
+    ),
+    "training mode in a partial function": (
+        lambda t: t.but(encoder=partial(ToyEncoder().double())),
+        ValueError,
+        r"encoder is in training mode, expected eval mode: call encoder.eval\(\)",
+    ),
+    "noise that is none": (
+        lambda t: t.but(noise=[1.0]),
+        TypeError,
+        r"noise is list, expected a tensor \[L, N, ...\]",
+    ),
+    "labels that are none": (
+        lambda t: t.but(labels=[0, 1]),
+        TypeError,
+        r"labels is list, expected a tensor \[L\]",
+    ),
+    "one alpha for all": (
+        lambda t: t.but(alpha=1.5),
+        TypeError,
+        r"alpha is float, expected a tensor \[L\]",
+    ),
+    "no positives": (
+        lambda t: t.but(positive=None),
+        TypeError,
+        r"positive is NoneType, expected a tensor \[L, P, ...\]",
+    ),
+    "positives that are not finite": (
+        lambda t: t.but(positive=t.positive * math.nan),
+        ValueError,
+        r"positive\[0, 0, 0, 0\] is nan, expected finite entries",
+    ),
+    "samples that are not finite": (
+        lambda t: t.but(generator=lambda n, c, a: t.generator(n, c, a) * math.nan),
+        ValueError,
+        r"generated\[0, 0, 0, 0\] is nan, expected finite entries",
+    ),
+    "the features' config": (
+        lambda t: t.but(config=t.config.feature_config),
+        TypeError,
+        r"config is FeatureDriftingConfig, expected a GroupedDriftStepConfig: Grouped.*\(feature_",
+    ),
+    "a name for the features' config": (
+        lambda t: t.configured(feature_config="paper"),
+        TypeError,
+        "feature_config is 'paper', expected a FeatureDriftingConfig, or None for the vanilla",
+    ),
+    "a name for readings": (
+        lambda t: t.configured(readings="paper"),
+        TypeError,
+        "readings is 'paper', expected a drifting_spec.Readings",
+    ),
+    "a temperature of 0": (
+        lambda t: t.configured(temperatures=(0.0,)),
+        ValueError,
+        "temperatures holds 0.0, expected a finite number above 0",
+    ),
+    "half a part": (
+        lambda t: t.configured(micro_batches=2.5),
+        TypeError,
+        "micro_batches is 2.5, expected an integer",
+    ),
+    "a limit in words": (
+        lambda t: t.configured(gradient_clip="2"),
+        ValueError,
+        "gradient_clip is '2', expected a finite number above 0, or None",
+    ),
     "more parts than samples": (
         lambda t: t.configured(micro_batches=9),
         ValueError,
-        "parts is 9, expected 1 to 8, the number of samples",
+        r"micro_batches is 9, expected at most 8: the samples of noise \(2, 4, 2, 4, 4\)",
     ),
     "no encoder": (
         lambda t: t.but(encoder=None),
@@ -423,6 +562,11 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         TypeError,
         "the encoder's 'map0' is float, expected a tensor",
     ),
+    "one vector of each sample": (
+        lambda t: t.but(encoder=lambda images: images.flatten(1)),
+        ValueError,
+        r"'map0' has shape \(6, 32\), expected a map \[B, C, H, W\] or vectors \[B, V, C\]",
+    ),
     "an encoder's vectors of another batch": (
         lambda t: t.but(encoder=lambda images: images[1:].flatten(2)),
         ValueError,
@@ -447,9 +591,17 @@ def test_a_generator_with_batch_norm_may_run_in_one_part() -> None:
     assert given.step().stepped
 
 
+def test_an_optimiser_is_needed() -> None:
+    with pytest.raises(TypeError, match=r"optimizer is Adam, expected a torch.optim.Optimizer"):
+        toy().step(optimizer=type("Adam", (), {})())
+    strange = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="no parameter has a gradient"):
+        toy().step(optimizer=strange)
+
+
 def test_one_sample_for_each_label_needs_no_guidance() -> None:
     given = toy(samples=1)
-    with pytest.raises(ValueError, match="n_generated is 1, expected at least 2"):
+    with pytest.raises(ValueError, match=r"noise has shape \(2, 1, 2, 4, 4\), expected at least 2"):
         given.step()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +11,16 @@ import torch
 from torch import Tensor
 
 import drifting_torch
-from drifting_spec import PAPER, ReadingsError
+from drifting_spec import PAPER, RELEASE, ReadingsError
 from drifting_torch import (
     FeatureDriftingConfig,
     FeatureVectorizationConfig,
+    MAEResNetEncoder,
     cfg_alpha_to_weight,
     drifting_field,
     drifting_loss,
     extract_feature_maps,
+    extract_features,
     feature_space_drifting_loss,
     group_by_label,
     vectorize_feature_maps,
@@ -182,16 +185,58 @@ def test_the_vectorisation_refuses() -> None:
         vectorize_feature_maps({"a": samples(2, 3)}, config)
     with pytest.raises(ValueError, match="inputs is None, expected the encoder's inputs"):
         vectorize_feature_maps({"a": samples(2, 3, 4, 4)}, FeatureVectorizationConfig())
+    with pytest.raises(ValueError, match=r"map .a. has shape .*, expected 3 samples as images"):
+        vectorize_feature_maps(
+            {"a": samples(2, 3, 4, 4)}, FeatureVectorizationConfig(), samples(3, 3, 4, 4)
+        )
+    with pytest.raises(TypeError, match="maps is list, expected a mapping from names to maps"):
+        vectorize_feature_maps([samples(2, 3, 4, 4)], config)
+    with pytest.raises(TypeError, match=r"config is FeatureDriftingConfig, .* its \.vectorization"):
+        vectorize_feature_maps({"a": samples(2, 3, 4, 4)}, FeatureDriftingConfig())
+
+
+def test_squares_of_half_precision_are_taken_in_single() -> None:
+    """300² is beyond float16, its root is not."""
+    config = FeatureVectorizationConfig(readings=RELEASE)
+    images = torch.full((1, 1, 8, 8), 300.0, dtype=torch.float16)
+    images[..., ::2] = 100.0
+    found = vectorize_feature_maps({"a": images}, config, images)
+    assert float(found["input.x2"]) == pytest.approx(50000**0.5, rel=1e-3)
+    assert float(found["a.std"]) == 100.0
+    assert {each.dtype for each in found.values()} == {torch.float16}
 
 
 def test_the_encoder_must_return_maps() -> None:
     images = samples(2, 3, 8, 8)
-    with pytest.raises(ValueError, match="returned no maps"):
+    with pytest.raises(ValueError, match="returned nothing, expected at least one map"):
         extract_feature_maps(lambda x: [], images)
     with pytest.raises(ValueError, match="map 'map0' has shape"):
         extract_feature_maps(lambda x: x.flatten(1), images)
     with pytest.raises(ValueError, match="expected 2 samples as images"):
         extract_feature_maps(lambda x: {"a": x[:1]}, images)
+    for found, what in ((None, "NoneType"), (3.0, "float"), ("map", "str")):
+        with pytest.raises(TypeError, match=f"the encoder returned {what}, expected a tensor, a"):
+            extract_feature_maps(lambda x, found=found: found, images)
+    with pytest.raises(TypeError, match="the encoder's 'map1' is list, expected a tensor"):
+        extract_feature_maps(lambda x: [x, [x]], images)
+
+
+def test_x2_is_that_of_the_encoder_s_own_patches() -> None:
+    """Under ``patchified`` a config for another patch size would take x² of something else."""
+    images = samples(2, 3, 64, 64)
+    encoder = MAEResNetEncoder(4, 3, patch_size=8, blocks=(1,)).eval()
+    config = FeatureVectorizationConfig(readings=RELEASE)
+    with pytest.raises(ValueError, match="input_patch_size is 1, expected 8 as the encoder's"):
+        extract_features(encoder, images, config)
+    found = extract_features(encoder, images, replace(config, input_patch_size=8))
+    assert found["input.x2"].shape == (2, 1, 192)
+    assert "input.x2" not in extract_features(
+        encoder, images, replace(config, include_input_x2_mean=False)
+    )
+    # The paper's x² is that of the image, whatever the encoder makes of it.
+    for size in (1, 8):
+        paper = FeatureVectorizationConfig(input_patch_size=size)
+        assert extract_features(encoder, images, paper)["input.x2"].shape == (2, 1, 3)
 
 
 def test_labels_must_be_label_major_and_equally_many() -> None:

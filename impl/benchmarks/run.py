@@ -101,8 +101,8 @@ def _peak(name: str, which: str, queue: multiprocessing.Queue[float]) -> None:
     workload = next(each for each in WORKLOADS if each.name == name)
     features = workload.features("cpu")
     loss = ours if which == "ours" else textbook
-    smallest = min(features, key=lambda feature: feature.generated.numel())
-    step(loss, [smallest])  # what first use costs is not the loss's
+    # What first use costs is not the loss's.
+    step(loss, Workload("first", workload.labels, ((1, 16),)).features("cpu"))
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew from here
     before = _status("VmRSS")
     for feature in features:
@@ -116,13 +116,15 @@ def peak_memory(workload: Workload, which: str) -> float:
     queue: multiprocessing.Queue[float] = context.Queue()
     process = context.Process(target=_peak, args=(workload.name, which, queue))
     process.start()
-    peak = queue.get()
     process.join()
-    return peak
+    if process.exitcode != 0:
+        raise RuntimeError(f"the process that measures memory ended with {process.exitcode}")
+    return queue.get()
 
 
 def measure(workload: Workload, runs: int) -> dict[str, float | str | bool]:
     """One row of the table."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
     loss, gradient = errors(ours, workload, 0.0)
     offset_loss, offset_gradient = errors(ours, workload, 100.0)
@@ -136,10 +138,11 @@ def measure(workload: Workload, runs: int) -> dict[str, float | str | bool]:
         "textbook_gradient_error": errors(textbook, workload, 0.0)[1],
         "verified": right,
     }
+    torch.set_num_threads(threads)
     if not right:
         return row
     cpu, cpu_textbook = timings(workload, runs, 1, time.process_time)
-    wall, wall_textbook = timings(workload, runs, torch.get_num_threads(), time.perf_counter)
+    wall, wall_textbook = timings(workload, runs, threads, time.perf_counter)
     memory, memory_textbook = (peak_memory(workload, which) for which in ("ours", "textbook"))
     return row | {
         "cpu_ms": 1e3 * cpu,

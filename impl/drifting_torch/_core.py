@@ -72,7 +72,9 @@ def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tens
     for chunk in gathered:
         found = distances[chunk.groups]
         points = _points(problem, chunk.targets)
-        pair_distances(points, chunk.targets, problem.positive.shape[1], out=found)
+        pair_distances(
+            points, chunk.targets, problem.positive.shape[1], found, chunk.norms.squeeze(-1)
+        )
         if floored:
             found.clamp_min_(RELEASE_DISTANCE)
         columns[chunk.groups] = found.sum(-2)

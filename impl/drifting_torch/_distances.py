@@ -18,12 +18,17 @@ _FEW_CHANNELS = 4
 
 
 def pair_distances(
-    x: Tensor, y: Tensor, self_at: int | None = None, out: Tensor | None = None
+    x: Tensor,
+    y: Tensor,
+    self_at: int | None = None,
+    out: Tensor | None = None,
+    norms: Tensor | None = None,
 ) -> Tensor:
     """Distances [B, N, M] between ``x`` [B, N, C] and ``y`` [B, M, C], in their dtype.
 
     Both are to be centred: measured from a common centre for each of the B groups. With
     ``self_at`` the columns from there on are ``x`` itself, whose own entries are exactly 0.
+    ``norms`` [B, M] are those of ``y`` where they are known.
     On a GPU the distances are exact ones: finding the pairs to repair would stop the device.
     """
     if out is None:
@@ -31,7 +36,7 @@ def pair_distances(
     if x.shape[-1] <= _FEW_CHANNELS or x.device.type != "cpu":
         out.copy_(exact_distances(x, y))
     else:
-        _from_gram(x, y, self_at, out)
+        _from_gram(x, y, self_at, out, _norms(y) if norms is None else norms)
     if self_at is not None:
         _own(out, self_at).zero_()
     return out
@@ -43,21 +48,25 @@ def _own(matrix: Tensor, self_at: int) -> Tensor:
     return matrix[..., self_at : self_at + rows].diagonal(dim1=-2, dim2=-1)
 
 
-def _from_gram(x: Tensor, y: Tensor, self_at: int | None, out: Tensor) -> None:
-    norms = y.square().sum(-1)
-    x_norms = x.square().sum(-1) if self_at is None else norms[:, self_at:][:, : x.shape[1]]
-    torch.add(x_norms.unsqueeze(-1), norms.unsqueeze(-2), out=out)
+def _norms(points: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(points, dim=-1)
+
+
+def _from_gram(x: Tensor, y: Tensor, self_at: int | None, out: Tensor, norms: Tensor) -> None:
+    squares = norms.square()
+    own = _norms(x).square_() if self_at is None else squares[:, self_at:][:, : x.shape[1]]
+    torch.add(own.unsqueeze(-1), squares.unsqueeze(-2), out=out)
     out.baddbmm_(x, y.mT, alpha=-2)
     if self_at is not None:  # known to be 0: nothing to repair
         _own(out, self_at).fill_(torch.inf)
     # The Gram form errs by about eps·(|x|²+|y|²), so by eps·(|x|²+|y|²) / 2d in the distance. At
     # the threshold d² = √√eps·(|x|²+|y|²) that is 4e-7 of √(|x|²+|y|²) in float32.
     threshold = torch.finfo(x.dtype).eps ** 0.25
-    most = norms.amax(-1) + x_norms.amax(-1)
+    most = squares.amax(-1) + own.amax(-1)
     if bool((out.amin((-2, -1)) > most.mul_(threshold)).all()):
         out.sqrt_()
         return
-    both = x_norms.unsqueeze(-1) + norms.unsqueeze(-2)
+    both = own.unsqueeze(-1) + squares.unsqueeze(-2)
     suspect = out < both.mul_(threshold)
     repairs = int(suspect.sum())
     if repairs * _DENSE > out.numel():

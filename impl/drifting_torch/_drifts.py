@@ -135,11 +135,11 @@ class KeptDrifts:
 
 @dataclass(frozen=True)
 class KeptCoefficients:
-    """Every temperature's coefficients [L·V, N, M] in memory, and no drift."""
+    """Every temperature's coefficients [L·V, T, N, M] in memory, and no drift."""
 
     problem: Problem
     gathered: Iterable[Chunk]
-    coefficients: list[Tensor]
+    coefficients: Tensor
     energy: Tensor
 
     @classmethod
@@ -151,27 +151,29 @@ class KeptCoefficients:
         coefficients: Coefficients,
     ) -> KeptCoefficients | None:
         """Keep the coefficients and form the traces; None where a trace cancels too far."""
-        kept = [torch.empty_like(distances) for _ in problem.temperatures]
-        labels, _, vectors, _ = problem.generated.shape
-        shape = (len(kept), labels * vectors)
-        energy = torch.empty(shape, dtype=problem.wide, device=distances.device)
+        labels, count, vectors, _ = problem.generated.shape
+        groups, temperatures = labels * vectors, len(problem.temperatures)
+        kept = distances.new_empty((groups, temperatures, count, problem.targets))
+        energy = torch.empty((temperatures, groups), dtype=problem.wide, device=distances.device)
         terms = torch.empty_like(energy)
         for chunk in gathered:
-            norms = torch.linalg.vector_norm(chunk.targets, dim=-1, keepdim=True)
+            norms, here = chunk.norms, kept[chunk.groups]
             if not _IN_RANGE[0] < norms.amax().item() < _IN_RANGE[1]:
                 return None
             gram = _gram(problem, distances[chunk.groups], chunk.targets, norms.square())
 
-            def keep(index: int, found: Tensor, groups: slice = chunk.groups) -> None:
-                kept[index][groups] = found
+            def keep(index: int, found: Tensor, here: Tensor = here) -> None:
+                here[:, index] = found
 
             coefficients.deliver(chunk, distances[chunk.groups], keep)
-            for index, each in enumerate(kept):
-                here = each[chunk.groups]
-                product = torch.bmm(here, gram).mul_(here).sum(-1)
-                energy[index, chunk.groups] = product.to(energy.dtype).sum(-1)
-                most = torch.bmm(here.abs(), norms).to(energy.dtype).square_()
-                terms[index, chunk.groups] = most.sum((-2, -1))
+            flat = here.flatten(1, 2)
+            of_rows = (
+                torch.bmm(flat, gram).mul_(flat).sum(-1),
+                torch.bmm(flat.abs(), norms).square_(),
+            )
+            for into, rows in zip((energy, terms), of_rows, strict=True):
+                wide = rows.view(-1, temperatures, count).to(problem.wide)
+                into[:, chunk.groups] = wide.sum(-1).T
         if not bool((energy > _CANCELLED * terms).all()):
             return None
         return cls(problem, gathered, kept, energy.view(-1, labels, vectors))
@@ -182,16 +184,15 @@ class KeptCoefficients:
 
     def summed(self, inverse: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`Drifts.summed`: one product of all coefficients with the targets."""
-        problem, first = self.problem, self.coefficients[0]
-        summed = first.new_empty((*first.shape[:2], problem.generated.shape[-1]))
-        norms = first.new_empty(first.shape[:2])
-        factors = inverse.reshape(len(self.coefficients), -1, 1, 1).to(first.dtype)
+        problem, kept = self.problem, self.coefficients
+        groups, _, count, targets = kept.shape
+        summed = kept.new_empty((groups, count, problem.generated.shape[-1]))
+        norms = kept.new_empty((groups, count))
+        factors = inverse.reshape(len(inverse), -1).T.unsqueeze(1).to(kept.dtype)
         for chunk in self.gathered:
             here = chunk.groups
-            whole = first[here].mul_(factors[0][here])
-            for each, factor in zip(self.coefficients[1:], factors[1:], strict=True):
-                whole.addcmul_(each[here], factor[here])
-            torch.bmm(whole, chunk.targets, out=summed[here])
+            folded = torch.bmm(factors[here], kept[here].flatten(2)).view(-1, count, targets)
+            torch.bmm(folded, chunk.targets, out=summed[here])
             torch.linalg.vector_norm(summed[here], dim=-1, out=norms[here])
         squares = _squares(norms, summed, problem).view(slope.shape)
         return squares, summed.mul_(slope.reshape(-1, 1, 1).to(summed.dtype))

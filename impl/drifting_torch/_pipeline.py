@@ -79,12 +79,22 @@ class Pipeline:
         """Samples (if the vanilla term is on) and features of some of the batch's noises."""
         noise, labels, alpha = self.inputs.flat(part)
         with self._precision():
-            samples = self.generator(noise, labels, alpha)
+            samples = self._generated(noise, labels, alpha)
             check_samples_like(samples, len(noise), self.inputs.positive)
             # In the real samples' dtype, so that both go through the encoder alike.
             samples = samples.to(self.inputs.positive.dtype)
             check_passes_gradient("the generator's samples", samples)
             return self._features(samples)
+
+    def _generated(self, noise: Tensor, labels: Tensor, alpha: Tensor) -> Tensor:
+        try:
+            return self.generator(noise, labels, alpha)
+        except IndexError as error:  # on the CPU: an embedding of fewer classes
+            error.add_note(
+                f"The generator was given labels from {int(labels.min())} to {int(labels.max())}; "
+                "GroupedDriftStepConfig(classes=...) refuses those that are out of range."
+            )
+            raise
 
     def _features(self, samples: Tensor) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

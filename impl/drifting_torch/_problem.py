@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ from drifting_spec import Readings
 _CHUNK_ENTRIES = {"cpu": 2**19}
 """Entries of one chunk's [groups, N, M] buffer: two MiB in float32, between calls and caches."""
 
-_KEPT_ENTRIES = 2**23
-"""Entries of a feature's targets up to which they are gathered once and kept: 32 MiB."""
+_KEPT_ENTRIES = 3 * 2**22
+"""Entries of a feature's targets and distances up to which the targets are gathered only once."""
 
 _CHUNK_ENTRIES_ELSEWHERE = 2**26
 
@@ -41,11 +42,16 @@ class Problem:
     normalized: bool = True
     precision: str = "float32"
 
-    @property
+    @cached_property
+    def sets(self) -> list[Tensor]:
+        """The targets' samples [L, ·, V, C] in their order."""
+        sets = [self.positive, self.generated, self.unconditional]
+        return [each for each in sets if each is not None]
+
+    @cached_property
     def targets(self) -> int:
         """M, the number of targets of each generated sample."""
-        extra = 0 if self.unconditional is None else self.unconditional.shape[1]
-        return self.positive.shape[1] + self.generated.shape[1] + extra
+        return sum(each.shape[1] for each in self.sets)
 
     @property
     def wide(self) -> torch.dtype:
@@ -59,6 +65,11 @@ class Chunk:
 
     groups: slice
     targets: Tensor
+
+    @cached_property
+    def norms(self) -> Tensor:
+        """The targets' norms [B, M, 1]."""
+        return torch.linalg.vector_norm(self.targets, dim=-1, keepdim=True)
 
 
 def group_slices(problem: Problem) -> Iterator[slice]:
@@ -76,8 +87,8 @@ def group_slices(problem: Problem) -> Iterator[slice]:
 
 def chunks(problem: Problem) -> Iterable[Chunk]:
     """Every chunk: all kept where the feature is small, else gathered again at each use."""
-    labels, _, vectors, channels = problem.generated.shape
-    entries = labels * vectors * problem.targets * channels
+    labels, count, vectors, channels = problem.generated.shape
+    entries = labels * vectors * problem.targets * (count + channels)
     if problem.generated.device.type == "cpu" and entries <= _KEPT_ENTRIES:
         return list(Regathered(problem))
     return Regathered(problem)
@@ -97,9 +108,6 @@ class Regathered:
 
 def _targets(problem: Problem, groups: slice) -> Tensor:
     """Gather the targets of some groups, in the arithmetic's dtype, and centre them."""
-    sets = [problem.positive, problem.generated]
-    if problem.unconditional is not None:
-        sets.append(problem.unconditional)
     _, _, vectors, channels = problem.generated.shape
     label, vector = divmod(groups.start, vectors)
     size = groups.stop - groups.start
@@ -110,7 +118,7 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
     )
     shaped = gathered.view(-1, width.stop - width.start, problem.targets, channels)
     first = 0
-    for samples in sets:
+    for samples in problem.sets:
         part = samples[labels, :, width].transpose(1, 2)
         shaped.narrow(2, first, part.shape[2]).copy_(part)
         first += part.shape[2]

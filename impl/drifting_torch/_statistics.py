@@ -61,11 +61,11 @@ def feature_scale_from(problem: Problem, sums: Tensor) -> Tensor:
 
 
 def _shared(sums: Tensor, readings: Readings) -> Tensor:
-    """Sum [L, V] over what shares a statistic."""
+    """Sum [..., L, V] over what shares a statistic."""
     if readings.statistics_scope == "batch":
-        sums = sums.sum(0, keepdim=True)
+        sums = sums.sum(-2, keepdim=True)
     if readings.location_sharing != "none":
-        sums = sums.sum(1, keepdim=True)
+        sums = sums.sum(-1, keepdim=True)
     return sums
 
 
@@ -76,8 +76,7 @@ def _over_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def _sets(problem: Problem, label: int) -> list[Tensor]:
     """Positives, generated and unconditional samples of one label [V, ·, C]."""
-    sets = [problem.positive, problem.generated, problem.unconditional]
-    return [each[label].transpose(0, 1).to(problem.dtype) for each in sets if each is not None]
+    return [each[label].transpose(0, 1).to(problem.dtype) for each in problem.sets]
 
 
 def _all_pairs(problem: Problem, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,8 +119,9 @@ def reciprocal(scale: Tensor) -> Tensor:
 def drift_sums(problem: Problem, energy: Tensor) -> Tensor:
     """Squares of the drifts and the number of their entries [T+1, 1|L, 1|V] over the scope."""
     _, count, _, channels = problem.generated.shape
-    entries = torch.full_like(energy[0], count * channels)
-    return torch.stack([_shared(each, problem.readings) for each in (*energy, entries)])
+    sums = _shared(energy, problem.readings)
+    groups = energy[0].numel() // sums[0].numel()
+    return torch.cat([sums, torch.full_like(sums[:1], groups * count * channels)])
 
 
 def cross_sums(problem: Problem, products: list[Tensor]) -> list[Tensor]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from drifting_torch._validation import FLOATING, check_no_batch_statistics, reads_values
+from drifting_torch._validation import FLOATING, check_integer, is_number, reads_values
 
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -37,22 +36,18 @@ class StepInputs:
         return noise, labels, self.alpha.repeat_interleave(count)[part]
 
 
-def check_config(
-    autocast: torch.dtype | None, limit: float | None, parts: int, classes: int | None
-) -> None:
+def check_config(autocast: object, limit: object, parts: object, classes: object) -> None:
     """Demand settings that a step can be done with."""
     if autocast not in (None, torch.bfloat16, torch.float16):
         raise ValueError(
-            f"autocast is {autocast}, expected torch.bfloat16, torch.float16 or None for none"
+            f"autocast is {autocast!r}, expected torch.bfloat16, torch.float16 or None for none"
         )
-    if limit is not None and not (limit > 0 and math.isfinite(limit)):
+    for name, value in (("micro_batches", parts), ("classes", 1 if classes is None else classes)):
+        check_integer(name, value)
+    if limit is not None and not (is_number(limit) and limit > 0 and math.isfinite(limit)):
         raise ValueError(
-            f"gradient_clip is {limit}, expected a finite number above 0, or None for no clipping"
+            f"gradient_clip is {limit!r}, expected a finite number above 0, or None for no clipping"
         )
-    if parts < 1:
-        raise ValueError(f"micro_batches is {parts}, expected at least 1")
-    if classes is not None and classes < 1:
-        raise ValueError(f"classes is {classes}, expected at least 1")
 
 
 def check_inputs(
@@ -64,6 +59,15 @@ def check_inputs(
     classes: int | None,
 ) -> StepInputs:
     """Demand inputs that fit together; values are read where that costs no synchronisation."""
+    for name, value, letters in (
+        ("noise", noise, "L, N, ..."),
+        ("labels", labels, "L"),
+        ("alpha", alpha, "L"),
+        ("positive", positive, "L, P, ..."),
+        ("unconditional", unconditional, "L, U, ..."),
+    ):
+        if not (isinstance(value, Tensor) or (value is None and name == "unconditional")):
+            raise TypeError(f"{name} is {type(value).__name__}, expected a tensor [{letters}]")
     _check_grouped("noise", noise, "L, N")
     count, device = noise.shape[0], noise.device
     for name, value, letters in (
@@ -74,6 +78,11 @@ def check_inputs(
             _check_grouped(name, value, letters)
             _check_count(name, value, count)
     if unconditional is not None:
+        if noise.shape[1] < 2:
+            raise ValueError(
+                f"noise has shape {tuple(noise.shape)}, expected at least 2 samples for each label "
+                "beside unconditional ones: their weight is (alpha - 1)(N - 1)/U"
+            )
         if unconditional.shape[2:] != positive.shape[2:]:
             raise ValueError(
                 f"unconditional has shape {tuple(unconditional.shape)}, expected samples of shape "
@@ -150,17 +159,6 @@ def _check_alpha(alpha: Tensor, *, guided: bool) -> None:
         )
 
 
-def check_evaluated(name: str, module: Callable[[Tensor], object] | None) -> None:
-    """Refuse a frozen module that behaves as in training: its features would not be repeatable."""
-    if not isinstance(module, nn.Module):
-        return
-    check_no_batch_statistics(name, module)
-    for path, each in module.named_modules():
-        if each.training:
-            what = f"{name}'s {path!r}" if path else name
-            raise ValueError(f"{what} is in training mode, expected eval mode: call {name}.eval()")
-
-
 def check_samples_like(samples: object, count: int, positive: Tensor) -> None:
     """Demand generated samples [B, ...] shaped as real ones."""
     if not isinstance(samples, Tensor):
@@ -168,6 +166,11 @@ def check_samples_like(samples: object, count: int, positive: Tensor) -> None:
     if samples.dtype not in FLOATING:
         raise TypeError(f"the generator returned dtype {samples.dtype}, expected a floating dtype")
     wanted = (count, *positive.shape[2:])
+    if samples.device != positive.device:
+        raise ValueError(
+            f"the generator returned samples on {samples.device}, expected {positive.device} as "
+            "positive is"
+        )
     if tuple(samples.shape) != wanted:
         raise ValueError(
             f"the generator returned shape {tuple(samples.shape)}, expected {wanted}: one sample "

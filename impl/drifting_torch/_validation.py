@@ -7,10 +7,12 @@ costs no host synchronisation, or where ``validate=True`` asks for it.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
+from typing import SupportsIndex, TypeGuard
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from drifting_spec import Readings
 
@@ -58,25 +60,6 @@ def check_like(name: str, value: Tensor, other_name: str, other: Tensor) -> None
         raise ValueError(f"{name} is on {value.device}, expected {other.device} as {other_name} is")
 
 
-def check_no_batch_statistics(name: str, module: object) -> None:
-    """Refuse a module whose BatchNorm takes its statistics from the batch it is given.
-
-    Features of one sample would depend on the others, and on how a batch is split.
-    """
-    if not isinstance(module, nn.Module):
-        return
-    for path, each in module.named_modules():
-        if isinstance(each, nn.modules.batchnorm._BatchNorm) and (  # pyright: ignore[reportPrivateUsage]
-            each.training or each.running_mean is None
-        ):
-            state = "in training mode" if each.training else "without running statistics"
-            place = repr(path) if path else "itself"
-            raise ValueError(
-                f"{name} has the {type(each).__name__} {place} {state}, expected none: a "
-                f"sample's features must not depend on its batch ({name}.eval() freezes them)"
-            )
-
-
 def check_samples(name: str, value: object, generated: Tensor) -> Tensor:
     """Demand samples [L, ·, V, C] that agree with ``generated`` in everything but their number."""
     tensor = check_tensor(name, value, "L N V C")
@@ -107,6 +90,21 @@ def check_weight(name: str, value: object, shape: tuple[int, int], device: torch
     return value.detach()
 
 
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether this is a number, which a bool is not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def check_integer(name: str, value: object, least: int = 1) -> int:
+    """Demand an integer, Python's or NumPy's, of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"{name} is {value!r}, expected an integer")
+    number = operator.index(value)
+    if number < least:
+        raise ValueError(f"{name} is {number}, expected at least {least}")
+    return number
+
+
 def check_temperatures(temperatures: object) -> tuple[float, ...]:
     """Demand a non-empty sequence of finite positive numbers; they may repeat."""
     if isinstance(temperatures, (str, Tensor)) or not isinstance(temperatures, Sequence):
@@ -120,7 +118,7 @@ def check_temperatures(temperatures: object) -> tuple[float, ...]:
 
 def check_temperature(name: str, value: object) -> float:
     """Demand one finite positive number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if not is_number(value):
         raise TypeError(f"{name} holds {value!r}, expected a number")
     if not math.isfinite(value) or value <= 0:
         raise ValueError(f"{name} holds {value!r}, expected a finite number above 0")
@@ -154,7 +152,7 @@ def check_finite(name: str, value: Tensor) -> None:
         return
     index = tuple(int(position) for position in bad[0])
     raise ValueError(
-        f"{name}{list(index)} is {float(value[index])}, expected finite entries "
+        f"{name}{list(index)} is {float(value.detach()[index])}, expected finite entries "
         f"({len(bad)} of {value.numel()} are not)"
     )
 

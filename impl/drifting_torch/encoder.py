@@ -197,12 +197,20 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
         Arrays (NumPy's or anything that ``torch.as_tensor`` takes) by the release's names, as
         ``encoder/stages_0/layers_0/conv1/kernel``; nested mappings are read as such paths. Where
         paths lead through ``encoder``, only what lies below it is read, so that a whole
-        autoencoder can be handed over. Convolutions are laid out [H, W, in, out].
+        autoencoder can be handed over, but not two (a moving average beside it). Convolutions are
+        laid out [H, W, in, out].
 
     Raises
     ------
     ValueError
         Naming every parameter that is missing, left over or of another shape; nothing is changed.
+
+    Examples
+    --------
+    >>> from drifting_spec import RELEASE                                    # doctest: +SKIP
+    >>> encoder = MAEResNetEncoder(256, readings=RELEASE)                    # doctest: +SKIP
+    >>> load_release_parameters(encoder, parameters)                         # doctest: +SKIP
+    >>> encoder.eval().requires_grad_(False)                                 # doctest: +SKIP
     """
     given = _below_encoder(_flat(parameters))
     wanted = {release_name(name): each for name, each in encoder.named_parameters()}
@@ -211,7 +219,10 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
     problems += [f"left over: {', '.join(left_over)}"] if left_over else []
     found: dict[str, Tensor] = {}
     for name in sorted(set(wanted) & set(given)):
-        value = torch.as_tensor(given[name])
+        value = _tensor(given[name])
+        if value is None:
+            problems.append(f"{name} is {type(given[name]).__name__}, expected an array of numbers")
+            continue
         found[name] = value.permute(3, 2, 0, 1) if value.dim() == 4 else value
         if found[name].shape != wanted[name].shape:
             expected = wanted[name].shape
@@ -228,6 +239,17 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
             wanted[name].copy_(value)
 
 
+def _tensor(value: object) -> Tensor | None:
+    """A tensor of its own, since arrays of other libraries may not be writable; None if none is."""
+    if isinstance(value, Tensor):
+        return value
+    as_array = getattr(value, "__array__", None)  # element by element otherwise, for JAX's
+    try:
+        return torch.tensor(value if as_array is None else as_array())
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
 def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for name, value in parameters.items():
@@ -239,9 +261,14 @@ def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, objec
 
 
 def _below_encoder(flat: dict[str, object]) -> dict[str, object]:
-    inside = {
-        name.split("/encoder/", 1)[1]: value
-        for name, value in ((f"/{name}", value) for name, value in flat.items())
-        if "/encoder/" in name
-    }
-    return inside or flat
+    inside: dict[str, dict[str, object]] = {}
+    for name, value in flat.items():
+        above, encoder, below = f"/{name}".partition("/encoder/")
+        if encoder:
+            inside.setdefault(f"{above}{encoder}".strip("/"), {})[below] = value
+    if len(inside) > 1:
+        raise ValueError(
+            f"parameters holds the encoders {', '.join(sorted(inside))}, expected one: hand over "
+            "what lies below it"
+        )
+    return next(iter(inside.values()), flat)

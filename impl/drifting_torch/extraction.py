@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from drifting_torch._modules import check_no_batch_statistics
 from drifting_torch._validation import check_tensor
+from drifting_torch.encoder import MAEResNetEncoder
 from drifting_torch.features import (
     FeatureVectorizationConfig,
-    extract_feature_maps,
+    check_maps,
+    named_outputs,
     vectorize_feature_maps,
 )
 
@@ -40,10 +43,20 @@ def extract_features(
     Raises
     ------
     ValueError, TypeError
-        For an encoder whose outputs are neither, or have another number of samples.
+        For an encoder whose outputs are neither, or have another number of samples; whose
+        BatchNorm would mix the samples of a batch (A3-norm); and for a :class:`MAEResNetEncoder`
+        whose ``patch_size`` is not ``config.input_patch_size`` where x² is that of the patches.
     """
-    named = _named(encoder(images))
-    maps = {key: each for key, each in named.items() if each.dim() != 3}
+    check_no_batch_statistics("encoder", encoder)
+    _check_patches(encoder, config)
+    named = named_outputs(encoder(images))
+    for key, each in named.items():
+        if each.dim() not in (3, 4):
+            raise ValueError(
+                f"the encoder's {key!r} has shape {tuple(each.shape)}, expected a map [B, C, H, W] "
+                "or vectors [B, V, C]"
+            )
+    maps = {key: each for key, each in named.items() if each.dim() == 4}
     given = {key: each for key, each in named.items() if each.dim() == 3}
     for key, each in given.items():
         check_tensor(f"feature {key!r}", each, "B V C")
@@ -52,38 +65,19 @@ def extract_features(
                 f"feature {key!r} has shape {tuple(each.shape)}, expected {len(images)} samples as "
                 f"the images {tuple(images.shape)}"
             )
-    if maps:
-        maps = _checked(maps, images)
+    check_maps(maps, images)
     found = vectorize_feature_maps(maps, config, images)
     if clash := set(found) & set(given):
         raise ValueError(f"the encoder's vectors {sorted(clash)} have names of vectors of its maps")
     return {**found, **given}
 
 
-def _checked(maps: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
-    def encoded(images: Tensor) -> dict[str, Tensor]:
-        del images
-        return maps
-
-    return extract_feature_maps(encoded, images)
-
-
-def _named(outputs: object) -> dict[str, Tensor]:
-    """Outputs by name; those of a sequence are called ``map0``, ``map1`` and so on."""
-    if isinstance(outputs, Tensor):
-        outputs = [outputs]
-    if isinstance(outputs, Mapping):
-        named = {str(key): each for key, each in outputs.items()}
-    elif isinstance(outputs, Sequence):
-        named = {f"map{index}": each for index, each in enumerate(outputs)}
-    else:
-        raise TypeError(
-            f"the encoder returned {type(outputs).__name__}, expected a tensor, a sequence or a "
-            "mapping of them"
+def _check_patches(encoder: Encoder, config: FeatureVectorizationConfig) -> None:
+    """Under ``x2_input='patchified'`` x² is that of the encoder's patches, and of no others."""
+    if not isinstance(encoder, MAEResNetEncoder) or not config.include_input_x2_mean:
+        return
+    if config.readings.x2_input == "patchified" and encoder.patch_size != config.input_patch_size:
+        raise ValueError(
+            f"input_patch_size is {config.input_patch_size}, expected {encoder.patch_size} as the "
+            "encoder's patch_size: x2_input is 'patchified'"
         )
-    if not named:
-        raise ValueError("the encoder returned nothing, expected at least one map or feature")
-    for key, each in named.items():
-        if not isinstance(each, Tensor):
-            raise TypeError(f"the encoder's {key!r} is {type(each).__name__}, expected a tensor")
-    return named

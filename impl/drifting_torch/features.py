@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, Readings, implements
-from drifting_torch._validation import check_no_batch_statistics, check_readings, check_tensor
+from drifting_torch._modules import check_no_batch_statistics
+from drifting_torch._validation import check_readings, check_tensor
 from drifting_torch.patches import patchify
 
 INPUT_X2 = "input.x2"
@@ -61,24 +62,44 @@ def extract_feature_maps(
     """
     check_no_batch_statistics("encoder", encoder)
     check_tensor("images", images, "B C0 H0 W0")
-    found = encoder(images)
-    if isinstance(found, Tensor):
-        found = [found]
-    named = (
-        dict(found)
-        if isinstance(found, Mapping)
-        else {f"map{index}": each for index, each in enumerate(found)}
-    )
+    found = named_outputs(encoder(images))
+    check_maps(found, images)
+    return found
+
+
+def named_outputs(outputs: object) -> dict[str, Tensor]:
+    """What an encoder returned by name; what a sequence holds is called ``map0``, ``map1`` ….
+
+    ``ValueError`` for nothing at all, ``TypeError`` for anything but tensors.
+    """
+    if isinstance(outputs, Tensor):
+        outputs = [outputs]
+    if isinstance(outputs, Mapping):
+        named = {str(key): each for key, each in outputs.items()}
+    elif isinstance(outputs, Sequence) and not isinstance(outputs, str):
+        named = {f"map{index}": each for index, each in enumerate(outputs)}
+    else:
+        raise TypeError(
+            f"the encoder returned {type(outputs).__name__}, expected a tensor, a sequence or a "
+            "mapping of them"
+        )
     if not named:
-        raise ValueError("the encoder returned no maps, expected at least one")
-    for name, each in named.items():
+        raise ValueError("the encoder returned nothing, expected at least one map or feature")
+    for key, each in named.items():
+        if not isinstance(each, Tensor):
+            raise TypeError(f"the encoder's {key!r} is {type(each).__name__}, expected a tensor")
+    return named
+
+
+def check_maps(maps: Mapping[str, Tensor], images: Tensor) -> None:
+    """Demand maps [B, C, H, W] of as many samples as ``images`` has."""
+    for name, each in maps.items():
         check_tensor(f"map {name!r}", each, "B C H W")
         if each.shape[0] != images.shape[0]:
             raise ValueError(
                 f"map {name!r} has shape {tuple(each.shape)}, expected {images.shape[0]} samples "
                 f"as images {tuple(images.shape)}"
             )
-    return named
 
 
 def vectorize_feature_maps(
@@ -109,6 +130,7 @@ def vectorize_feature_maps(
         For maps that are none, sides that patches do not divide under
         ``patch_remainder='error'``, ``inputs`` missing.
     """
+    _check_vectorization(maps, config)
     vectors: dict[str, Tensor] = {}
     for name, each in maps.items():
         vectors.update(_map_vectors(name, check_tensor(f"map {name!r}", each, "B C H W"), config))
@@ -119,7 +141,18 @@ def vectorize_feature_maps(
                 "include_input_x2_mean is true"
             )
         vectors[INPUT_X2] = _input_x2(check_tensor("inputs", inputs, "B C0 H0 W0"), config)
+        check_maps(maps, inputs)
     return vectors
+
+
+def _check_vectorization(maps: object, config: object) -> None:
+    if not isinstance(maps, Mapping):
+        raise TypeError(f"maps is {type(maps).__name__}, expected a mapping from names to maps")
+    if not isinstance(config, FeatureVectorizationConfig):
+        hint = ", its .vectorization" if hasattr(config, "vectorization") else ""
+        raise TypeError(
+            f"config is {type(config).__name__}, expected a FeatureVectorizationConfig{hint}"
+        )
 
 
 @implements("A5-a", "A5-b", "A5-c", "A5-d", "A5-count")

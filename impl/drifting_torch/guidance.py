@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
+from drifting_torch._validation import check_integer, is_number
 
 
 @overload
@@ -43,13 +44,13 @@ def cfg_alpha_to_weight(
     ValueError
         For α below 1 or not finite, or too few samples. A tensor on a GPU is not looked at.
     """
-    if n_generated < 2:
-        raise ValueError(f"n_generated is {n_generated}, expected at least 2")
-    if n_unconditional < 1:
-        raise ValueError(f"n_unconditional is {n_unconditional}, expected at least 1")
+    check_integer("n_generated", n_generated, 2)
+    check_integer("n_unconditional", n_unconditional)
     if isinstance(alpha, Tensor):
         if alpha.device.type == "cpu" and not bool(((alpha >= 1) & alpha.isfinite()).all()):
             raise ValueError(f"alpha holds {alpha.tolist()}, expected finite values of at least 1")
+    elif not is_number(alpha):
+        raise TypeError(f"alpha is {alpha!r}, expected a number or a tensor [L]")
     elif not (math.isfinite(alpha) and alpha >= 1):
         raise ValueError(f"alpha is {alpha}, expected a finite value of at least 1")
     return (alpha - 1) * ((n_generated - 1) / n_unconditional)
@@ -62,10 +63,8 @@ def weight_to_gamma(weight: float, n_generated: int, n_unconditional: int) -> fl
     α = 1/(1 − γ) (:func:`gamma_to_alpha`) gives back the guidance scale. ``ValueError`` for a
     negative or infinite w, or too few samples.
     """
-    if n_generated < 2:
-        raise ValueError(f"n_generated is {n_generated}, expected at least 2")
-    if n_unconditional < 1:
-        raise ValueError(f"n_unconditional is {n_unconditional}, expected at least 1")
+    check_integer("n_generated", n_generated, 2)
+    check_integer("n_unconditional", n_unconditional)
     if not (math.isfinite(weight) and weight >= 0):
         raise ValueError(f"weight is {weight}, expected a finite value of at least 0")
     return n_unconditional * weight / ((n_generated - 1) + n_unconditional * weight)
@@ -153,9 +152,17 @@ def sample_alpha(
     """Draw guidance scales independently, one for each label: [L] for ``shape`` L.
 
     The uniforms are drawn on the generator's device, so that a CPU generator gives the same α on
-    every device; ``device`` is the generator's if None.
+    every device; ``device`` is the generator's if None. ``ValueError`` or ``TypeError`` for a shape
+    or a distribution that is none.
     """
+    if not isinstance(distribution, AlphaDistribution):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"distribution is {distribution!r}, expected an AlphaDistribution; "
+            "AlphaDistribution.of_table8('ablation') is one of the paper's"
+        )
     wide = torch.float32 if generator.device.type == "mps" else torch.float64
     size = (shape,) if isinstance(shape, int) else tuple(shape)
+    for each in size:
+        check_integer("shape" if isinstance(shape, int) else "an entry of shape", each)
     u = torch.rand(size, generator=generator, device=generator.device, dtype=wide)
     return distribution.inverse_cdf(u).to(dtype).to(device or generator.device)

@@ -40,6 +40,10 @@ def slot_inventory(
         ``patch_remainder='error'``.
     """
     config = config or FeatureDriftingConfig(readings=readings or PAPER)
+    if not isinstance(config, (FeatureDriftingConfig, FeatureVectorizationConfig)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"config is {config!r}, expected a FeatureDriftingConfig or FeatureVectorizationConfig"
+        )
     vanilla = isinstance(config, FeatureDriftingConfig) and config.include_raw_drift_loss
     vectors = config.vectorization if isinstance(config, FeatureDriftingConfig) else config
     taken = check_readings(vectors.readings)

@@ -115,10 +115,15 @@ def _check_mask(mask: Tensor, grid: Tensor) -> None:
 def classification_weight(step: int, *, peak: float = 0.1, ramp: int = 1000) -> float:
     """Weight λ of the classification loss at ``step``: peak · min(1, step/ramp) (A3-cls-lambda).
 
-    The loss of the fine-tuning is λ · classification + (1 − λ) · reconstruction (A3-cls).
+    The loss of the fine-tuning is λ · classification + (1 − λ) · reconstruction (A3-cls), its
+    steps counted from 0. ``ValueError`` for a step below 0, a ramp below 1, a peak outside [0, 1].
     """
     if step < 0:
         raise ValueError(f"step is {step}, expected at least 0")
+    if not ramp >= 1:
+        raise ValueError(f"ramp is {ramp}, expected at least 1")
+    if not 0.0 <= peak <= 1.0:
+        raise ValueError(f"peak is {peak}, expected a number from 0 to 1")
     return peak * min(1.0, step / ramp)
 
 
@@ -184,7 +189,11 @@ class MaskedAutoencoder(nn.Module):
     """Encoder and decoder of A.3, to pre-train an encoder with.
 
     ``forward`` gives the reconstruction, :meth:`loss` what is minimised; afterwards ``encoder`` is
-    used alone.
+    used alone, in eval mode. For the fine-tuning of A3-cls, with a linear head on the last map and
+    its cross-entropy ``classification``:
+
+    >>> weight = classification_weight(step)                                 # doctest: +SKIP
+    >>> loss = weight * classification + (1 - weight) * model.loss(images)   # doctest: +SKIP
     """
 
     def __init__(self, encoder: MAEResNetEncoder) -> None:

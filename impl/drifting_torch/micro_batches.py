@@ -65,7 +65,7 @@ class MicroBatches(Generic[Output]):
     forward
         Called once for each part without a graph, and once more with one; in a single part only
         with one. Must depend on the samples of its part alone, and on random numbers of PyTorch's
-        global generators.
+        global generators: others would differ the second time.
     loss
         The loss of the whole batch.
     device
@@ -76,11 +76,16 @@ class MicroBatches(Generic[Output]):
     loss: Loss[Output]
     device: torch.device
 
+    @property
+    def _on_host(self) -> bool:
+        return self.device.type == "cpu"
+
     def backward(self, size: int, parts: int, inputs: Sequence[Tensor]) -> Output:
         """Add the loss's gradient to the ``.grad`` of ``inputs``, for samples 0 … ``size`` − 1.
 
         Holds the activations of one part at a time, and the forward pass's outputs of all.
-        ``ValueError`` unless 1 ≤ ``parts`` ≤ ``size``.
+        ``ValueError`` unless 1 ≤ ``parts`` ≤ ``size``, and, on the CPU, for a forward pass that
+        gives something else the second time; gradients may have been added to by then.
         """
         if not 1 <= parts <= size:
             raise ValueError(f"parts is {parts}, expected 1 to {size}, the number of samples")
@@ -100,13 +105,39 @@ class MicroBatches(Generic[Output]):
         scalar, output = self.loss(leaves)
         arriving = torch.autograd.grad(scalar, list(leaves.values()))
         gradients = dict(zip(leaves, arriving, strict=True))
+        # Elsewhere a comparison would wait for the device, and hold memory that is scarce.
+        first = {name: each.detach() for name, each in leaves.items()} if self._on_host else {}
         del leaves, arriving, scalar
         for part, state in zip(slices, states, strict=True):
             with state.replayed():
                 values = self.forward(part)
+            if self._on_host:
+                _check_repeated(part, {name: each[part] for name, each in first.items()}, values)
             shares = [gradients[name][part] for name in values]
             torch.autograd.backward(list(values.values()), shares, inputs=inputs)
         return output
+
+
+NOT_ROUNDING = 0.05
+"""A pass with and one without a graph may round apart, by less than this also in bfloat16."""
+
+
+@torch.no_grad()
+def _check_repeated(part: slice, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+    """Demand the same values, all together: one that is nearly constant may be all rounding."""
+    if all(torch.equal(each, second[name]) for name, each in first.items()):
+        return
+    changes = [(second[name].double() - each.double()).norm() for name, each in first.items()]
+    sizes = [each.double().norm() for each in first.values()]
+    change = float(torch.stack(changes).norm() / torch.stack(sizes).norm())
+    # Written so that NaN is let through: the loss has looked at the values.
+    if change > NOT_ROUNDING:
+        raise ValueError(
+            f"the forward pass gives something else for the samples {part.start} to "
+            f"{part.stop - 1} the second time, relative difference {change:.2g}: it must draw "
+            "random numbers from PyTorch's global generators alone, and change nothing that it "
+            "depends on"
+        )
 
 
 def even_slices(size: int, parts: int) -> Iterator[slice]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drifting_spec import implements
+from drifting_torch._validation import check_integer, is_number
 
 
 @implements("T8-clip")
@@ -48,9 +49,7 @@ class LinearWarmup:
     """
 
     def __init__(self, steps: int) -> None:
-        if steps < 1:
-            raise ValueError(f"steps is {steps}, expected at least 1")
-        self.steps = steps
+        self.steps = check_integer("steps", steps)
 
     def __call__(self, step: int) -> float:
         """The factor for the step of this number, counted from 0."""
@@ -61,8 +60,9 @@ class LinearWarmup:
 class MovingAverage:
     """Exponential moving averages of a module's parameters: θ̄ ← d·θ̄ + (1 − d)·θ, for several d.
 
-    They start at the parameters as they are. Averages are held in float32 at least: the steps of
-    a decay of 0.9999 are below the spacing of narrower dtypes. Buffers are not averaged but copied.
+    They start at the parameters as they are, on their devices. Averages are held in float32 at
+    least: the steps of a decay of 0.9999 are below the spacing of narrower dtypes. Buffers are not
+    averaged: :meth:`applied` leaves the module's own.
 
     Parameters
     ----------
@@ -73,10 +73,12 @@ class MovingAverage:
     """
 
     def __init__(self, module: nn.Module, decays: Sequence[float] = (0.999,)) -> None:
+        if not isinstance(decays, Sequence) or isinstance(decays, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"decays is {decays!r}, expected a sequence of numbers as (0.999,)")
         if not decays:
             raise ValueError("decays is empty, expected at least one")
         for decay in decays:
-            if not 0 <= decay < 1:
+            if not (is_number(decay) and 0 <= decay < 1):
                 raise ValueError(f"decays holds {decay}, expected numbers in [0, 1)")
         self._module = module
         self._averages: dict[float, dict[str, Tensor]] = {
@@ -116,7 +118,13 @@ class MovingAverage:
         return {"averages": self._averages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over averages; ``ValueError`` where decays or parameters are not these."""
+        """Take over averages.
+
+        ``ValueError`` where decays, parameters or their shapes are not these, ``KeyError`` if the
+        state is none; the averages are as before then.
+        """
+        if "averages" not in state:
+            raise KeyError(f"the state has {sorted(state)}, expected what state_dict() gave")
         held: Mapping[float, Mapping[str, Tensor]] = state["averages"]
         if set(held) != set(self._averages):
             raise ValueError(
@@ -126,6 +134,13 @@ class MovingAverage:
             if set(held[decay]) != set(averages):
                 odd = sorted(set(held[decay]) ^ set(averages))
                 raise ValueError(f"the state and the module differ in the parameters {odd}")
+            for name, value in averages.items():
+                if held[decay][name].shape != value.shape:
+                    raise ValueError(
+                        f"the state has {name} of shape {tuple(held[decay][name].shape)}, expected "
+                        f"{tuple(value.shape)}"
+                    )
+        for decay, averages in self._averages.items():
             for name, value in averages.items():
                 value.copy_(held[decay][name])
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
+from drifting_torch._validation import check_integer
 
 CLASS_CAPACITY = 128
 GLOBAL_CAPACITY = 1000
@@ -72,6 +73,9 @@ class SampleQueue:
     the global queue; every draw is without replacement. A queue that holds fewer samples than are
     asked for is an error: nothing is repeated and nothing made up.
 
+    A training run pushes until ``counts`` reaches what is drawn of every class, and then pushes
+    and draws in turn.
+
     Samples live on the device and in the dtype of the first push; where the samples are, the
     draws are. Which samples are drawn depends on the generator and the queues' order alone, so
     that a CPU generator draws the same on every device and after loading a state.
@@ -101,8 +105,7 @@ class SampleQueue:
             "push_size": push_size,
         }
         for name, value in sizes.items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}, expected at least 1")
+            check_integer(name, value)
         self.classes = classes
         self.push_size = push_size
         self._by_class = _Ring(classes, class_capacity)
@@ -136,6 +139,8 @@ class SampleQueue:
             is not that of earlier pushes. Nothing is pushed then.
         """
         held = self._by_class.store
+        if not isinstance(samples, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"samples is {type(samples).__name__}, expected a tensor [B, ...]")
         if samples.dim() < 1 or len(samples) == 0:
             raise ValueError(f"samples has shape {tuple(samples.shape)}, expected [B, ...], B >= 1")
         if held is not None:
@@ -150,7 +155,9 @@ class SampleQueue:
                 raise ValueError(f"samples is on {samples.device}, expected {held.device}")
         found = self._labels("labels", labels)
         if len(found) != len(samples):
-            raise ValueError(f"labels holds {len(found)} labels for {len(samples)} samples")
+            raise ValueError(
+                f"labels holds {len(found)} labels for {len(samples)} samples, expected one each"
+            )
         newest, found = samples.detach()[-self.push_size :], found[-self.push_size :]
         self._by_class.push(newest, found)
         self._global.push(newest, torch.zeros_like(found))
@@ -163,7 +170,7 @@ class SampleQueue:
         than ``count`` samples, naming the class, what it has and what it needs.
         """
         found = self._labels("labels", labels)
-        _check_count(count)
+        check_integer("count", count)
         for label in found.tolist():
             has = int(self._by_class.count[label])
             if has == 0:
@@ -184,9 +191,8 @@ class SampleQueue:
         [labels_count, count, ...]; the labels' draws are independent of one another. ``ValueError``
         if the queue holds fewer than ``count``.
         """
-        if labels_count < 1:
-            raise ValueError(f"labels_count is {labels_count}, expected at least 1")
-        _check_count(count)
+        check_integer("labels_count", labels_count)
+        check_integer("count", count)
         if self.global_count < count:
             raise ValueError(
                 f"the global queue has {self.global_count} samples, needs {count}: a draw is "
@@ -222,11 +228,10 @@ class SampleQueue:
     ) -> None:
         """Hold what :meth:`state_dict` gave, on ``device`` (where the state lies if None).
 
-        ``ValueError`` if the state belongs to queues of other sizes; ``KeyError`` if it is none.
+        ``ValueError`` if the state belongs to queues of other sizes or contradicts itself,
+        ``KeyError`` if it is none; the queue is as before then.
         """
-        for name, value in self._sizes().items():
-            if state[name] != value:
-                raise ValueError(f"the state has {name} {state[name]}, expected {value}")
+        self._check_state(state)
         by_class = _Ring(self.classes, self._by_class.capacity)
         shared = _Ring(1, self._global.capacity)
         if "samples" in state:
@@ -235,6 +240,27 @@ class SampleQueue:
             newest = state["global_samples"].to(device)
             shared.push(newest, torch.zeros(len(newest), dtype=torch.int64))
         self._by_class, self._global = by_class, shared
+
+    def _check_state(self, state: Mapping[str, Any]) -> None:
+        names = [*self._sizes(), "counts"]
+        names += ["samples", "global_samples"] if {"samples", "global_samples"} & set(state) else []
+        if missing := [name for name in names if name not in state]:
+            raise KeyError(f"the state lacks {', '.join(missing)}: expected what state_dict() gave")
+        for name, value in self._sizes().items():
+            if state[name] != value:
+                raise ValueError(f"the state has {name} {state[name]}, expected {value}")
+        counts, held = state["counts"], len(state.get("samples", ()))
+        if tuple(counts.shape) != (self.classes,) or int(counts.sum()) != held:
+            raise ValueError(
+                f"the state has {held} samples and counts of shape {tuple(counts.shape)} that add "
+                f"up to {int(counts.sum())}, expected one count for each of {self.classes} classes "
+                "and as many samples as they add up to"
+            )
+        if held and (most := int(counts.max())) > self._by_class.capacity:
+            raise ValueError(
+                f"the state has {most} samples of a class, expected at most "
+                f"{self._by_class.capacity}: class_capacity"
+            )
 
     def _sizes(self) -> dict[str, int]:
         return {
@@ -245,6 +271,8 @@ class SampleQueue:
 
     def _labels(self, name: str, labels: Tensor) -> Tensor:
         """Labels [L] on the host, in range."""
+        if not isinstance(labels, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{name} is {type(labels).__name__}, expected an integer tensor [L]")
         if labels.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8):
             raise TypeError(f"{name} has dtype {labels.dtype}, expected an integer dtype")
         if labels.dim() != 1 or len(labels) == 0:
@@ -256,8 +284,3 @@ class SampleQueue:
                 f"{name} holds {outside[0]}, expected classes from 0 to {self.classes - 1}"
             )
         return found
-
-
-def _check_count(count: int) -> None:
-    if count < 1:
-        raise ValueError(f"count is {count}, expected at least 1")

@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
+from drifting_torch._modules import check_evaluated, check_no_batch_statistics
 from drifting_torch._pipeline import Generator, Pipeline
-from drifting_torch._step_inputs import check_evaluated, check_inputs
-from drifting_torch._validation import check_no_batch_statistics, reads_values
+from drifting_torch._step_inputs import check_inputs
+from drifting_torch._validation import reads_values
 from drifting_torch.extraction import Encoder
 from drifting_torch.optimization import MovingAverage, clip_gradient_norm
-from drifting_torch.step_config import GroupedDriftStepConfig, GroupedDriftStepOutput
+from drifting_torch.step_config import (
+    GroupedDriftStepConfig,
+    GroupedDriftStepOutput,
+    check_step_config,
+)
 
 
 @implements("A9-2", "A9-3", "A9-5", "A9-6", "A9-7", "A7-alpha-cond", "ALG1-1")
@@ -39,7 +44,8 @@ def grouped_drift_training_step(
     Parameters
     ----------
     generator
-        ``(noise [B, ...], labels [B], alpha [B]) → samples [B, ...]``, B = L·N label-major.
+        ``(noise [B, ...], labels [B], alpha [B]) → samples [B, ...]``, B = L·N label-major, or a
+        part of these under ``config.micro_batches``.
     noise
         ε [L, N, ...], N noises for each of L labels.
     labels
@@ -50,7 +56,8 @@ def grouped_drift_training_step(
         Real samples [L, P, ...] of each label's class, and [L, U, ...] of any
         (:class:`SampleQueue` gives both).
     optimizer
-        Of the generator's parameters; they alone receive gradients, zeroed first.
+        Of the generator's parameters; they alone receive gradients, zeroed first. Those that
+        do not require any stay as they are.
     encoder
         Module or function that returns maps [B, C, H, W], of which the vectors of A.5 are formed,
         or vectors [B, V, C], taken as they are: one tensor, a sequence or a mapping. In eval mode.
@@ -60,7 +67,8 @@ def grouped_drift_training_step(
     config
         ``GroupedDriftStepConfig()`` if None.
     scaler
-        Gradient scaler, required for float16.
+        Gradient scaler, required for float16; a disabled one counts as none. At its default scale
+        of 65536 it skips the first steps: summed losses have great gradients.
     schedule, average
         Stepped and updated after the parameters, if these were updated.
 
@@ -89,22 +97,27 @@ def grouped_drift_training_step(
     ...     queue.sample_unconditional(64, 16, generator=rng),
     ...     optimizer=optimizer,
     ...     encoder=encoder,
-    ...     config=GroupedDriftStepConfig(autocast=torch.bfloat16, micro_batches=8),
+    ...     config=GroupedDriftStepConfig(
+    ...         autocast=torch.bfloat16, micro_batches=8, classes=1000
+    ...     ),
     ... )
     >>> print(out.logs()["drift_energy"])                                    # doctest: +SKIP
     """
-    config = config or GroupedDriftStepConfig()
+    config = check_step_config(config or GroupedDriftStepConfig())
     inputs = check_inputs(noise, labels, alpha, positive, unconditional, config.classes)
-    if config.autocast == torch.float16 and scaler is None:
-        raise ValueError(
-            "scaler is None, expected a torch.amp.GradScaler: float16 gradients underflow"
-        )
+    scaler = _working_scaler(scaler, config)
     check_evaluated("encoder", encoder)
     check_evaluated("decoder", decoder)
+    size = inputs.groups[0] * inputs.groups[1]
+    if config.micro_batches > size:
+        raise ValueError(
+            f"micro_batches is {config.micro_batches}, expected at most {size}: the samples of "
+            f"noise {tuple(noise.shape)}"
+        )
     if config.micro_batches > 1:
         check_no_batch_statistics("generator", generator)
     pipeline = Pipeline(generator, encoder, decoder, config, inputs)
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    parameters = _trained(optimizer)
     optimizer.zero_grad(set_to_none=True)
     found = pipeline.backward(parameters, scaler)
     norm, stepped = _update(parameters, optimizer, config.gradient_clip, scaler)
@@ -113,6 +126,36 @@ def grouped_drift_training_step(
     if stepped and average is not None:
         average.update()
     return replace(found, gradient_norm=norm, stepped=stepped)
+
+
+def _working_scaler(
+    scaler: torch.amp.GradScaler | None, config: GroupedDriftStepConfig
+) -> torch.amp.GradScaler | None:
+    """The scaler if it is one that scales: a disabled one would update by infinite gradients."""
+    working = None if scaler is None or not scaler.is_enabled() else scaler
+    if config.autocast == torch.float16 and working is None:
+        what = "None" if scaler is None else "disabled"
+        raise ValueError(
+            f"scaler is {what}, expected a torch.amp.GradScaler that is enabled: float16 gradients "
+            "underflow without"
+        )
+    return working
+
+
+def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The optimiser's parameters, less those that are frozen."""
+    if not isinstance(optimizer, torch.optim.Optimizer):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"optimizer is {type(optimizer).__name__}, expected a torch.optim.Optimizer"
+        )
+    held = [each for group in optimizer.param_groups for each in group["params"]]
+    trained = [each for each in held if each.requires_grad]
+    if not trained:
+        raise ValueError(
+            f"optimizer holds {len(held)} parameters, none of which requires a gradient; expected "
+            "those of the generator"
+        )
+    return trained
 
 
 @implements("A9-7")

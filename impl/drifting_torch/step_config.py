@@ -9,6 +9,7 @@ from torch import Tensor
 
 from drifting_spec import PAPER, Readings
 from drifting_torch._step_inputs import check_config
+from drifting_torch._validation import check_readings, check_temperatures
 from drifting_torch.feature_loss import FeatureDriftingConfig
 from drifting_torch.loss import PAPER_TEMPERATURES
 
@@ -25,15 +26,20 @@ class GroupedDriftStepConfig:
     feature_config
         The loss over the features; None for the vanilla drifting loss alone, without features.
     temperatures, readings
-        τ's and readings of the vanilla loss alone; ``feature_config`` has its own.
+        τ's and readings of the vanilla loss alone; with ``feature_config``, which has its own, they
+        are refused.
     autocast
         ``torch.bfloat16`` or ``torch.float16`` for generator, decoder and encoder; None for the
         parameters' own dtype. The loss is always computed in float32 or better. float16 needs a
         gradient scaler.
     gradient_clip
-        Limit of the gradient's norm (T8-clip), None for no clipping.
+        Limit of the gradient's norm (T8-clip), None for no clipping. Losses summed over the vectors
+        of all features have gradients of far greater norm than 2: what is left of them is then
+        their direction.
     micro_batches
         In how many parts generator and encoder run; gradients are the whole batch's whatever it is.
+        Each part runs twice: random numbers of PyTorch's global generators (dropout) are the same
+        in both, others must be handed in with the noise.
     classes
         Number of classes, if labels are to be held to it.
     """
@@ -47,7 +53,38 @@ class GroupedDriftStepConfig:
     classes: int | None = None
 
     def __post_init__(self) -> None:
+        given = self.feature_config
+        if not isinstance(given, FeatureDriftingConfig | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(
+                f"feature_config is {given!r}, expected a FeatureDriftingConfig, or None for the "
+                "vanilla loss alone"
+            )
+        temperatures = check_temperatures(self.temperatures)
+        readings = check_readings(self.readings)
+        for name, value, default in (
+            ("temperatures", temperatures, PAPER_TEMPERATURES),
+            ("readings", readings, PAPER),
+        ):
+            if given is not None and value != default:
+                raise ValueError(
+                    f"{name} is {value} and feature_config is given, whose own are read: set them "
+                    "there, or feature_config=None"
+                )
         check_config(self.autocast, self.gradient_clip, self.micro_batches, self.classes)
+
+
+def check_step_config(config: object) -> GroupedDriftStepConfig:
+    """Demand a :class:`GroupedDriftStepConfig`; that of the features belongs inside of one."""
+    if not isinstance(config, GroupedDriftStepConfig):
+        hint = (
+            ": GroupedDriftStepConfig(feature_config=...)"
+            if isinstance(config, FeatureDriftingConfig)
+            else ""
+        )
+        raise TypeError(
+            f"config is {type(config).__name__}, expected a GroupedDriftStepConfig{hint}"
+        )
+    return config
 
 
 @dataclass(frozen=True)

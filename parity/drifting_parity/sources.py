@@ -16,7 +16,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Marked:
-    """A function marked ``@implements(clause)``: where it stands, and its text."""
+    """A function or class marked ``@implements(clause)``: where it stands, and its text."""
 
     module: str
     name: str
@@ -43,7 +43,7 @@ def _modules(package: str, containing: str) -> Iterator[tuple[str, Path, str]]:
 
 
 def marked(package: str, clause: str) -> list[Marked]:
-    """Functions of ``package`` marked as carrying out ``clause``, the closest to it first.
+    """Functions and classes of ``package`` marked with ``clause``, the closest to it first.
 
     Closest: marked with the fewest clauses, hence this one's own function before those that
     carry out a whole algorithm.
@@ -60,7 +60,7 @@ def marked(package: str, clause: str) -> list[Marked]:
 
 
 def every(package: str) -> dict[str, list[Marked]]:
-    """All marked functions of ``package`` by clause, in the order of :func:`marked`."""
+    """All that is marked in ``package`` by clause, in the order of :func:`marked`."""
     found: dict[str, list[tuple[int, Marked]]] = {}
     for module, path, text in _modules(package, "implements("):
         for name, node, clauses in _decorated(ast.parse(text), ""):
@@ -73,14 +73,14 @@ def every(package: str) -> dict[str, list[Marked]]:
     }
 
 
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def _decorated(tree: ast.AST, prefix: str) -> Iterator[tuple[str, _Function, tuple[str, ...]]]:
+def _decorated(tree: ast.AST, prefix: str) -> Iterator[tuple[str, _Definition, tuple[str, ...]]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef):
             yield from _decorated(node, f"{prefix}{node.name}.")
-        if not isinstance(node, _Function):
+        if not isinstance(node, _Definition):
             continue
         clauses = tuple(
             argument.value

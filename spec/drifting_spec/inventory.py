@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, SupportsIndex
 
 from drifting_spec.implements import implements
 from drifting_spec.readings import PAPER, Readings, Taps
@@ -76,7 +76,13 @@ def tapped_maps(blocks: Sequence[int] = BLOCKS, taps: Taps = "union") -> tuple[s
 
 
 def check_encoder(width: int, blocks: Sequence[int], input_shape: InputShape) -> None:
-    """Raise ``ValueError`` for a width, blocks or an input that no encoder can have."""
+    """Raise ``ValueError`` for a width, blocks or an input that no encoder can have.
+
+    ``TypeError`` for numbers that are no integers.
+    """
+    for name, number in (("width", width), *(("blocks", count) for count in blocks)):
+        if not isinstance(number, SupportsIndex):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"{name} holds {number!r}, expected an integer")
     if width < 1:
         raise ValueError(f"width is {width}, expected at least 1")
     if not blocks or min(blocks) < 1:
