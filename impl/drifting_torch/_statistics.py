@@ -113,7 +113,7 @@ def used_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor
 
 def reciprocal(scale: Tensor) -> Tensor:
     """Reciprocal with 1/0 := 0: what coincides entirely has no drift."""
-    return torch.where(scale == 0, 0.0, 1.0 / scale)
+    return scale.reciprocal().masked_fill_(scale == 0, 0.0)
 
 
 def drift_sums(problem: Problem, energy: Tensor) -> Tensor:
