@@ -7,6 +7,7 @@ whether to interpret. The interpreter shows the kernels' logic, not a GPU's roun
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -321,17 +322,8 @@ def test_on_a_gpu(precision: str, limit: float, readings: Readings) -> None:
     agree(given, readings, limit=limit, precision=precision)
 
 
-@on_gpu
-def test_no_synchronisation_and_capture_in_a_graph() -> None:
-    given = {key: value.cuda().float() for key, value in inputs(64, 64, 16, 64).items()}
-    leaf = given.pop("generated").requires_grad_()
-
-    def step() -> Tensor:
-        leaf.grad = None
-        found = drifting_loss(leaf, **given)
-        found.loss.backward()
-        return found.loss
-
+def captures_without_synchronisation(step: Callable[[], Tensor]) -> None:
+    """Demand that a step never waits for the device, and gives the same from a CUDA graph."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -348,3 +340,17 @@ def test_no_synchronisation_and_capture_in_a_graph() -> None:
         captured = step()
     graph.replay()
     torch.testing.assert_close(captured, expected)
+
+
+@on_gpu
+def test_no_synchronisation_and_capture_in_a_graph() -> None:
+    given = {key: value.cuda().float() for key, value in inputs(64, 64, 16, 64).items()}
+    leaf = given.pop("generated").requires_grad_()
+
+    def step() -> Tensor:
+        leaf.grad = None
+        found = drifting_loss(leaf, **given)
+        found.loss.backward()
+        return found.loss
+
+    captures_without_synchronisation(step)

@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from triton_cases import (
     RELEASE,
     Failing,
+    captures_without_synchronisation,
     interpreted,  # noqa: F401 -- a fixture
     on_gpu,
     samples,
@@ -366,22 +367,7 @@ def test_a_tap_captured_in_a_graph_without_synchronisation() -> None:
         taps = [("map", generated, positive, None)]
         return stream_drifting_loss(taps, config=config(RELEASE)).loss
 
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step()
-    torch.cuda.current_stream().wait_stream(side)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        expected = step().clone()
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        captured = step()
-    graph.replay()
-    torch.testing.assert_close(captured, expected)
+    captures_without_synchronisation(step)
 
 
 SHARDS = {
