@@ -215,6 +215,13 @@ def refusals(rank: int) -> dict[str, str]:
         "missing": lambda: drifting_loss(
             x, y, y, None if last else y[:, :, 0, 0].abs(), process_group="world"
         ),
+        "samples": lambda: feature_space_drifting_loss(
+            {"a": x},
+            {"a": x},
+            generated_samples=x,
+            positive_samples=x.numpy() if last else x,  # pyright: ignore[reportArgumentType]
+            process_group="world",
+        ),
         "word": lambda: drifting_loss(x, y, process_group="all"),
         "type": lambda: drifting_loss(x, y, process_group=3),  # pyright: ignore[reportArgumentType]
         "device": lambda: drifting_loss(x.to("meta"), y.to("meta"), process_group="world"),

@@ -100,6 +100,7 @@ def test_processes_that_disagree_all_say_the_same(processes: list[dict[str, Any]
         "keys": f"ValueError: rank {last} of process_group: positive holds other features",
         "values": f"ValueError: rank {last} of process_group: generated[0, 0, 0, 0] is nan",
         "missing": f"ValueError: rank {last} of process_group: unconditional_weight is None",
+        "samples": f"TypeError: rank {last} of process_group: positive_samples is ndarray",
         "word": "ValueError: process_group is 'all', expected 'world' or a ProcessGroup",
         "type": "TypeError: process_group is int",
         "device": "ValueError: rank 0 of process_group: generated is on meta",
@@ -182,6 +183,20 @@ def test_a_stream_refuses_what_it_cannot_take() -> None:
         stream_drifting_loss([("a", x, x[..., :1], None)], config=off)
     with pytest.raises(ValueError, match="generated_samples is None"):
         stream_drifting_loss([("a", x, x + 1, None)])
+    leaf = x.clone().requires_grad_()
+    with pytest.raises(ValueError, match="generated_samples is None"):
+        stream_drifting_loss([("a", leaf, x + 1, None)])
+    assert leaf.grad is None  # nothing was differentiated by then
+    with pytest.raises(
+        ValueError, match=r"generated_samples has shape \(1, 2, 2\), expected \(1, 3"
+    ):
+        stream_drifting_loss(
+            [("a", x, x + 1, None)], generated_samples=x[:, :2, 0], positive_samples=x[:, :, 0]
+        )
+    with pytest.raises(TypeError, match=r"taps yields tuple, expected tuples \(key, generated"):
+        stream_drifting_loss([("a", x, x + 1)], config=off)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="gradient is 'x', expected a number"):
+        stream_drifting_loss([("a", x, x + 1, None)], config=off, gradient="x")  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="tap 'a' yields dict, Tensor, NoneType, expected all"):
         stream_drifting_loss([("a", {"b": x}, x + 1, None)], config=off)
     with pytest.raises(ValueError, match="tap 'a': positive holds other features"):

@@ -117,9 +117,9 @@ def test_the_floor_under_distances_does_not_reach_the_traces(
     torch.testing.assert_close(gradient, other, rtol=1e-6, atol=1e-9 * float(other.abs().max()))
 
 
-@pytest.mark.parametrize("power", [-70, -20, 20, 50])
+@pytest.mark.parametrize("power", [-100, -70, -20, 20, 50, 110])
 def test_units_do_not_matter(power: int) -> None:
-    """Float32 from 2⁻⁷⁰ to 2⁵⁰: where squares of norms leave its range, traces are not used."""
+    """Float32 from 2⁻¹⁰⁰ to 2¹¹⁰: squares that would leave its range are formed in another unit."""
     one, _ = solved(dtype=torch.float32)
     two, _ = solved(dtype=torch.float32, scale=2.0**power)
     torch.testing.assert_close(one.loss, two.loss, rtol=1e-5, atol=0)

@@ -166,7 +166,45 @@ def test_the_feature_loss_names_the_feature_and_what_is_missing() -> None:
         )
 
 
+FEATURE_TYPES: dict[str, tuple[dict[str, Any], str]] = {
+    "generated": ({"generated": G}, "generated is Tensor, expected a mapping from names to feat"),
+    "positive": ({"positive": P}, "positive is Tensor, expected a mapping"),
+    "unconditional": ({"unconditional": U}, "unconditional is Tensor, expected a mapping"),
+    "config": ({"config": PAPER}, r"config is Readings\(.*, expected a FeatureDriftingConfig"),
+    "samples": ({"generated_samples": [1.0]}, "generated_samples is list, expected a tensor"),
+    "others": ({"positive_samples": P.numpy()}, "positive_samples is ndarray, expected a tensor"),
+}
+
+
+@pytest.mark.parametrize("name", FEATURE_TYPES)
+def test_the_feature_loss_names_what_is_of_a_wrong_type(name: str) -> None:
+    changed, message = FEATURE_TYPES[name]
+    given: dict[str, Any] = {
+        "generated": {"a": G},
+        "positive": {"a": P},
+        "generated_samples": samples(2, 4, 6),
+        "positive_samples": samples(2, 3, 6),
+    }
+    with pytest.raises(TypeError, match=message):
+        feature_space_drifting_loss(**given | changed)
+
+
+def test_a_feature_may_not_be_called_the_vanilla_term() -> None:
+    with pytest.raises(ValueError, match="feature 'the vanilla term', expected another name"):
+        feature_space_drifting_loss({"the vanilla term": G}, {"the vanilla term": P})
+
+
+def test_a_weight_that_overflows_in_the_features_dtype_is_refused() -> None:
+    huge = torch.full((2,), 1e300, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"unconditional_weight\[0\] is inf"):
+        drifting_loss(G, P, U, huge)
+
+
 def test_the_configs_refuse() -> None:
+    with pytest.raises(ValueError, match="raw_drift_loss_weight is inf, expected a finite"):
+        FeatureDriftingConfig(raw_drift_loss_weight=float("inf"))
+    with pytest.raises(TypeError, match="raw_drift_loss_weight is '1', expected a number"):
+        FeatureDriftingConfig(raw_drift_loss_weight="1")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ReadingsError, match="temperature_aggregation is 'sum'"):
         FeatureDriftingConfig(temperature_aggregation="sum")
     with pytest.raises(ReadingsError, match="contradicts softmax_axes"):

@@ -118,6 +118,35 @@ def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(other, gradient, rtol=1e-12, atol=1e-16)
 
 
+@pytest.mark.parametrize("channels", [8, 300])
+def test_a_sample_that_weighs_nothing_may_lie_anywhere(channels: int) -> None:
+    """It is as absent in float32 as well, where to measure from it would cost the others digits."""
+    leaf = samples(2, 6, 1, channels, seed=1, dtype=torch.float32).requires_grad_()
+    positive = samples(2, 5, 1, channels, seed=2, dtype=torch.float32) + 0.3
+    extra = samples(2, 3, 1, channels, seed=3, dtype=torch.float32)
+    weight = torch.tensor([[0.0, 1.0, 2.0]]).expand(2, 3)
+    gradients: list[Tensor] = []
+    for shift in (0.0, 1e6):
+        extra[:, 0] += shift
+        (found,) = torch.autograd.grad(drifting_loss(leaf, positive, extra, weight).loss, leaf)
+        gradients.append(found)
+    assert float((gradients[1] - gradients[0]).norm() / gradients[0].norm()) < 5e-6
+
+
+def test_a_drift_near_the_least_float64_has_a_finite_loss() -> None:
+    """λ ≈ 1e-156: its square is under the range, the normalised drift is not."""
+    x = torch.tensor([0.0, 3.0], dtype=torch.float64).view(1, 2, 1, 1)
+    readings = replace(
+        PAPER,
+        softmax_axes="none",
+        temperature_scaling="raw",
+        temperature_aggregation="per_temperature_mse",
+    )
+    found = drifting_loss(x, x + 1.5, temperatures=(0.02 / 3,), readings=readings)
+    assert 0 < float(found.drift_scale) < 1e-150
+    torch.testing.assert_close(found.loss, torch.ones_like(found.loss), rtol=1e-6, atol=0)
+
+
 def test_no_tensor_of_all_pairs_and_channels_is_kept() -> None:
     """What the backward pass keeps is one tensor of the size of the generated samples."""
     kept: list[int] = []

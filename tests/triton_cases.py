@@ -309,6 +309,34 @@ def test_a_kernel_that_fails_one_warning(failing: str, monkeypatch: pytest.Monke
     torch.testing.assert_close(gradient.double(), other, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.usefixtures("interpreted")
+def test_memory_that_is_short_is_the_callers_to_handle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that could not have their memory once are used again."""
+
+    class Short:
+        def __getitem__(self, grid: object) -> object:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    given = {key: value.float() for key, value in inputs().items()}
+    with monkeypatch.context() as patch:
+        patch.setattr(_triton_kernels, "correlate", Short())
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            drifting_loss(**given)
+    assert _triton.kernels_for(problem(given)) is not None
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_real_features_made_in_inference_mode() -> None:
+    given = {key: value.float() for key, value in inputs().items()}
+    expected, gradient = solved(given, torch.float32)
+    with torch.inference_mode():
+        given |= {key: given[key] * 1 for key in ("positive", "unconditional")}
+    assert given["positive"].is_inference()
+    found, other = solved(given, torch.float32)
+    assert torch.equal(found.loss, expected.loss)
+    assert torch.equal(gradient, other)
+
+
 def test_precision_is_checked() -> None:
     with pytest.raises(ValueError, match="precision is 'half', expected 'float32' or 'tf32'"):
         drifting_loss(torch.ones(1, 2, 1, 2), torch.ones(1, 2, 1, 2), precision="half")

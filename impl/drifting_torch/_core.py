@@ -160,7 +160,7 @@ def _mean_square(
     slope = (-2.0 * factor * reciprocal(coordinate_scale)).expand(inverse.shape[1:])
     squares, summed = drifts.summed(inverse, slope)
     if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
-        squares = (drifts.energy * inverse.square()).sum(0)
+        squares = (drifts.energy.sqrt() * inverse).square().sum(0)
     labels, count, vectors, channels = problem.generated.shape
     gradient = summed.view(labels, vectors, count, channels).transpose(1, 2)
     return squares.sum(1) * factor, gradient
@@ -179,7 +179,7 @@ def _square_of_all(problem: Problem, totals: Tensor, inverse: Tensor) -> Tensor:
     ‖Σ V_τ/λ_τ‖² is expanded into products of two drifts, which add up before λ is known.
     """
     count = len(problem.temperatures)
-    squares = (totals[:count] * inverse.square()).sum()
+    squares = (totals[:count].sqrt() * inverse).square().sum()
     if problem.readings.temperature_aggregation == "sum_drifts_then_mse":
         for index, (one, two) in enumerate(combinations(range(count), 2)):
             squares = squares + 2 * (totals[count + 1 + index] * inverse[one] * inverse[two]).sum()

@@ -7,11 +7,16 @@ squared distance falls below a threshold are computed again from differences.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 _DENSE = 8
 """Repairing pairs one by one pays while fewer than one pair in this many is to be repaired."""
+
+_EXPONENT = {torch.float32: 126, torch.float64: 1022}
+"""Exponents up to which powers of two and their reciprocals are ordinary numbers."""
 
 _FEW_CHANNELS = 4
 """Up to this many channels exact distances cost no more than the Gram matrix."""
@@ -33,13 +38,33 @@ def pair_distances(
     """
     if out is None:
         out = x.new_empty((*x.shape[:-1], y.shape[-2]))
-    if x.shape[-1] <= _FEW_CHANNELS or x.device.type != "cpu":
+    if x.device.type != "cpu":
+        norms = None
+    else:
+        norms = _norms(y) if norms is None else norms
+        unit = _unit(y, norms)
+        if unit != 1:
+            pair_distances(x * unit, y * unit, self_at, out)
+            return out.div_(unit)
+    if norms is None or x.shape[-1] <= _FEW_CHANNELS:
         out.copy_(exact_distances(x, y))
     else:
-        _from_gram(x, y, self_at, out, _norms(y) if norms is None else norms)
+        _from_gram(x, y, self_at, out, norms)
     if self_at is not None:
         _own(out, self_at).zero_()
     return out
+
+
+def _unit(points: Tensor, norms: Tensor) -> float:
+    """A power of two by which points are multiplied so that squares stay in their dtype's range."""
+    range_ = torch.finfo(points.dtype)
+    if range_.tiny**0.4 < norms.amax().item() < range_.max**0.4:
+        return 1.0
+    size = points.abs().amax().item()
+    if size == 0 or not math.isfinite(size):
+        return 1.0
+    most = _EXPONENT[points.dtype]
+    return 2.0 ** max(-most, min(most, -math.frexp(size)[1]))
 
 
 def _own(matrix: Tensor, self_at: int) -> Tensor:

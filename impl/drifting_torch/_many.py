@@ -40,13 +40,18 @@ def solve_together(
         for key, generated, problem in asked:
             _check_device(group, generated.device)
             found[key] = (generated, problem)
-    except (TypeError, ValueError) as raised:
+    except Exception as raised:  # whatever it is, the other processes must not wait for this one
         error = raised
     devices = {generated.device.type for generated, _ in found.values()}
-    if _compares(group, devices, validate):
-        _agree(group, found, error)
-    if error is not None:
-        raise error
+    try:
+        if group not in _AGREED if validate is None else validate:
+            _agree(group, found, error)
+        if error is not None:
+            raise error
+    finally:
+        del error  # its traceback holds this frame, and so what was found
+    if validate is None and devices != {"cpu"}:
+        _AGREED.add(group)  # by all alike: none of them has raised
     problems = {key: problem for key, (_, problem) in found.items()}
     processes = distributed.get_world_size(group)
     buckets = gathered(problems.items())
@@ -92,23 +97,17 @@ def _check_device(group: ProcessGroup, device: torch.device) -> None:
         )
 
 
-def _compares(group: ProcessGroup, devices: set[str], validate: bool | None) -> bool:
-    """Whether this call compares the problems; the same in every process."""
-    if validate is not None:
-        return validate
-    first = group not in _AGREED
-    if not devices <= {"cpu"}:
-        _AGREED.add(group)
-    return first
-
-
 def _agree(
     group: ProcessGroup,
     found: Mapping[str, tuple[Tensor, Problem]],
-    error: TypeError | ValueError | None,
+    error: Exception | None,
 ) -> None:
     """Raise on every process the first error of one, or the first difference between them."""
-    own = (None if error is None else (type(error), str(error)), _facts(found))
+    raised = None
+    if error is not None:
+        ours = [kind for kind in (TypeError, ValueError) if isinstance(error, kind)]
+        raised = ([*ours, RuntimeError][0], str(error))
+    own = (raised, _facts(found))
     others: list[Any] = [None] * distributed.get_world_size(group)
     distributed.all_gather_object(others, own, group=group)
     for rank, (raised, _) in enumerate(others):
@@ -138,6 +137,7 @@ def _facts(found: Mapping[str, tuple[Tensor, Problem]]) -> dict[str, str]:
             f"the vectors V of generated{here}": str(vectors),
             f"the channels C of generated{here}": str(channels),
             f"the dtype of generated{here}": str(generated.dtype),
+            f"the kind of device of generated{here}": generated.device.type,
         }
     return facts
 

@@ -53,6 +53,13 @@ class Problem:
         """M, the number of targets of each generated sample."""
         return sum(each.shape[1] for each in self.sets)
 
+    @cached_property
+    def ignores(self) -> bool:
+        """Whether some targets weigh nothing; elsewhere than on the CPU it is not asked."""
+        if self.weight is None or self.generated.device.type != "cpu":
+            return False
+        return bool((self.weight == 0).any())
+
     @property
     def wide(self) -> torch.dtype:
         """The dtype of sums over the batch."""
@@ -122,4 +129,15 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
         part = samples[labels, :, width].transpose(1, 2)
         shaped.narrow(2, first, part.shape[2]).copy_(part)
         first += part.shape[2]
-    return gathered.sub_(gathered.mean(1, keepdim=True))
+    return gathered.sub_(_centre(problem, labels, gathered))
+
+
+def _centre(problem: Problem, labels: slice, targets: Tensor) -> Tensor:
+    """Mean [B, 1, C] of each group's targets; one that weighs nothing may lie anywhere."""
+    if not problem.ignores:
+        return targets.mean(1, keepdim=True)
+    assert problem.weight is not None
+    counts = (problem.weight[labels] > 0).to(targets.dtype)
+    share = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    share = share.repeat_interleave(len(targets) // len(share), 0)
+    return torch.bmm(share.unsqueeze(1), targets)

@@ -74,6 +74,8 @@ def solving(bucket: Bucket, *, many: bool = False, processes: int = 1) -> Steps:
             sums = steps.send(arriving)
         except StopIteration as end:
             return replace(end.value, received=tuple(received))
+        except torch.cuda.OutOfMemoryError:
+            raise
         except Exception as error:  # whatever a compiler may raise
             _triton.give_up(error)
             return (yield from _eagerly(bucket.problems, many, processes, received))
@@ -171,6 +173,8 @@ def alone(problem: Problem) -> Solution:
                 Launches([problem], bucket.kernels).gradient(
                     solved.kept, [0], [None], [None], [slope], always=1.0
                 )
+            except torch.cuda.OutOfMemoryError:
+                raise
             except Exception as error:  # whatever a compiler may raise
                 _triton.give_up(error)
                 break
@@ -227,7 +231,16 @@ class _Together(torch.autograd.Function):
         received = [each for turn in solved.received for each in turn]
         slopes = solved.slopes or []
         ctx.slopes = bool(slopes)
-        ctx.save_for_backward(first.weight, solved.shares, *kept, *samples, *slopes, *received)
+        saved = [first.weight, solved.shares, *kept, *samples, *slopes, *received]
+        # Autograd saves nothing that was made under inference_mode; it cannot be changed either.
+        ctx.inferred = {
+            index: each
+            for index, each in enumerate(saved)
+            if each is not None and each.is_inference()
+        }
+        ctx.save_for_backward(
+            *(None if index in ctx.inferred else each for index, each in enumerate(saved))
+        )
         ctx.options = {
             "temperatures": first.temperatures,
             "readings": first.readings,
@@ -265,7 +278,8 @@ def _gradients(
 ) -> list[Tensor]:
     """Gradients [L, N, V, C] of ``wanted`` features."""
     size = len(of_loss)
-    weight, shares, *others = ctx.saved_tensors
+    saved = enumerate(ctx.saved_tensors)
+    weight, shares, *others = [ctx.inferred.get(index, each) for index, each in saved]
     others: list[Any]
     kept, samples, rest = others[:4], others[4 : 4 + 3 * size], others[4 + 3 * size :]
     problems = [
@@ -282,6 +296,8 @@ def _gradients(
                 Kept(kept[0], kept[1], kept[2], kept[3], shares), wanted, of_loss, of_label, outs
             )
             return outs
+        except torch.cuda.OutOfMemoryError:
+            raise
         except Exception as error:  # whatever a compiler may raise
             _triton.give_up(error)
         received = [rest[start : start + size] for start in range(0, len(rest), size)]

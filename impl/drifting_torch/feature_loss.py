@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from drifting_torch._validation import (
     check_readings,
     check_temperatures,
     check_tensor,
+    is_number,
 )
 from drifting_torch.features import FeatureVectorizationConfig
 from drifting_torch.loss import (
@@ -90,9 +92,14 @@ class FeatureDriftingConfig:
         if share_location_normalization is not None:
             sharing = "same_location_pairs" if share_location_normalization else "none"
             readings = readings.with_reading("location_sharing", sharing)
-        if not raw_drift_loss_weight >= 0:
+        if not is_number(raw_drift_loss_weight):
+            raise TypeError(
+                f"raw_drift_loss_weight is {raw_drift_loss_weight!r}, expected a number"
+            )
+        if not 0 <= raw_drift_loss_weight < math.inf:
             raise ValueError(
-                f"raw_drift_loss_weight is {raw_drift_loss_weight}, expected at least 0"
+                f"raw_drift_loss_weight is {raw_drift_loss_weight}, expected a finite number of at "
+                "least 0"
             )
         values: dict[str, object] = {
             "temperatures": check_temperatures(temperatures),
@@ -189,7 +196,8 @@ def feature_space_drifting_loss(
         As in :func:`drifting_loss`; the group is ``config``'s if None. There are two reductions
         in all, whatever the number of features. What lies between them, distances and drifts, is
         kept of all features at once; without a group the features come one after the other, on a
-        GPU up to eight with equal numbers of channels together.
+        GPU up to eight with equal numbers of channels together: those share one backward pass, so
+        that losses of single terms can be differentiated one by one only with ``retain_graph``.
 
     Returns
     -------
@@ -204,7 +212,7 @@ def feature_space_drifting_loss(
     RuntimeError
         For a process group where torch.distributed is not initialised.
     """
-    config = config or DEFAULT
+    config = check_config(config)
     made: Weights = {}
 
     def problems() -> Iterator[tuple[str, Tensor, Problem]]:
@@ -214,12 +222,21 @@ def feature_space_drifting_loss(
             samples = (value, positive[key], extra)
             yield feature_problem(key, samples, unconditional_weight, config, validate, made)
         if config.include_raw_drift_loss:
-            _check_grouped(generated, generated_samples)
+            check_grouped(next(iter(generated.values())), generated_samples)
             samples = (generated_samples, positive_samples, unconditional_samples)
             yield vanilla_problem(samples, unconditional_weight, config, validate)
 
     group = config.process_group if process_group is None else process_group
     return total_of(solve_each(problems(), group, validate), config)
+
+
+def check_config(config: object) -> FeatureDriftingConfig:
+    """Demand a config; the default one for None."""
+    if config is None:
+        return DEFAULT
+    if not isinstance(config, FeatureDriftingConfig):
+        raise TypeError(f"config is {config!r}, expected a FeatureDriftingConfig or None")
+    return config
 
 
 def total_of(
@@ -235,10 +252,11 @@ def total_of(
     return FeatureDriftingLossOutput(loss, feature_loss, raw_term.loss, terms, raw_term)
 
 
-def _check_grouped(features: Mapping[str, Tensor], samples: Tensor | None) -> None:
-    """Demand raw samples of as many labels and samples as the features have."""
-    first = next(iter(features.values()))
-    if samples is not None and samples.dim() > 2 and samples.shape[:2] != first.shape[:2]:
+def check_grouped(first: Tensor, samples: Tensor | None) -> None:
+    """Demand raw samples of as many labels and samples as the ``first`` feature has."""
+    if not isinstance(samples, Tensor) or samples.dim() < 3:
+        return  # said elsewhere
+    if samples.shape[:2] != first.shape[:2]:
         raise ValueError(
             f"generated_samples has shape {tuple(samples.shape)}, expected "
             f"{tuple(first.shape[:2])} labels and samples first, as the features have"
@@ -251,8 +269,16 @@ def check_keys(
     unconditional: Mapping[str, Tensor] | None,
 ) -> None:
     """Demand the same features, at least one, of all samples."""
+    named = {"generated": generated, "positive": positive, "unconditional": unconditional}
+    for name, each in named.items():
+        if not (isinstance(each, Mapping) or (each is None and name == "unconditional")):
+            raise TypeError(
+                f"{name} is {type(each).__name__}, expected a mapping from names to features"
+            )
     if not generated:
         raise ValueError("generated holds no features, expected at least one")
+    if RAW_TERM in generated:
+        raise ValueError(f"generated holds a feature {RAW_TERM!r}, expected another name for it")
     for name, other in (("positive", positive), ("unconditional", unconditional)):
         if other is not None and set(other) != set(generated):
             differing = sorted(set(other) ^ set(generated))
@@ -304,8 +330,8 @@ def vanilla_problem(
         )
     if (unconditional is None) != (weight is None):
         raise ValueError(
-            "unconditional_samples is None, expected the raw samples [L, U, ...] since the "
-            "features have unconditional samples and include_raw_drift_loss is true"
+            "unconditional_samples is None, expected the raw samples [L, U, ...] since there is an "
+            "unconditional_weight and include_raw_drift_loss is true"
             if unconditional is None
             else "unconditional_samples is given without an unconditional_weight"
         )
@@ -353,6 +379,8 @@ def vanilla_drifting_loss(
 
 
 def _flattened(name: str, samples: Tensor) -> Tensor:
+    if not isinstance(samples, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{name} is {type(samples).__name__}, expected a tensor [L, N, ...]")
     if samples.dim() < 3:
         raise ValueError(f"{name} has shape {tuple(samples.shape)}, expected [L, N, ...]")
     flat = samples.flatten(2).unsqueeze(2)

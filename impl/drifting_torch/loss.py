@@ -95,7 +95,8 @@ def drifting_loss(
     generated
         Features of the generated samples [L, N, V, C]: L labels, N samples each, V vectors that
         share one S and one λ (the locations of a map), C channels. float64, float32, bfloat16 or
-        float16; any strides.
+        float16; any strides. Of any unit on the CPU; on a GPU squares of distances are formed in
+        float32, so that features from 1e-18 to 1e17 fit and others need float64.
     positive
         Features of real samples of the same labels [L, P, V, C].
     unconditional
@@ -245,8 +246,8 @@ def problem_of(
             "positive_weight": positive_weight,
         }
         for name, value in weights.items():
-            if value is not None:
-                check_not_negative(name, value)
+            if value is not None:  # as it is used: a large one may overflow there
+                check_not_negative(name, value.to(_weight_dtype(generated)))
     return Problem(
         generated=generated.detach(),
         positive=positive.detach(),
@@ -309,6 +310,10 @@ class _LossOfAll(torch.autograd.Function):
         return (gradient * factor.to(gradient.dtype)).expand(ctx.labels), None, None
 
 
+def _weight_dtype(generated: Tensor) -> torch.dtype:
+    return torch.float64 if generated.dtype == torch.float64 else torch.float32
+
+
 def _target_weights(
     generated: Tensor,
     positive: Tensor,
@@ -345,7 +350,7 @@ def _target_weights(
         parts.append(("unconditional_weight", unconditional_weight, width))
     if all(value is None for _, value, _ in parts):
         return None
-    dtype = torch.float64 if generated.dtype == torch.float64 else torch.float32
+    dtype = _weight_dtype(generated)
     for name, value, width in parts:
         if value is not None:
             check_weight(name, value, (labels, width), device)

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from drifting_spec import implements
 from drifting_torch._problem import Problem
+from drifting_torch._validation import is_number
 from drifting_torch.feature_loss import (
-    DEFAULT,
     FeatureDriftingConfig,
     FeatureDriftingLossOutput,
+    check_config,
+    check_grouped,
     check_keys,
     feature_problem,
     total_of,
@@ -81,13 +83,18 @@ def stream_drifting_loss(
     ValueError, TypeError
         For anything that does not fit, naming the feature and the argument.
     """
-    config = config or DEFAULT
+    config = check_config(config)
+    raw = (generated_samples, positive_samples, unconditional_samples)
     terms: dict[str, DriftingLossOutput] = {}
     made: Weights = {}
     arriving = _Arriving(gradient)
 
     def problems(features: Iterable[Feature]) -> Iterator[tuple[str, Tensor, Problem]]:
+        if config.include_raw_drift_loss and not terms:  # rather than after the last tap
+            vanilla_problem(raw, unconditional_weight, config, validate)
         for key, samples in features:
+            if config.include_raw_drift_loss and isinstance(samples[0], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+                check_grouped(samples[0], generated_samples)
             yield feature_problem(key, samples, unconditional_weight, config, validate, made)
 
     for tap in taps:
@@ -100,7 +107,6 @@ def stream_drifting_loss(
     if not terms:
         raise ValueError("taps yields no features, expected at least one")
     if config.include_raw_drift_loss:
-        raw = (generated_samples, positive_samples, unconditional_samples)
         vanilla = (vanilla_problem(each, unconditional_weight, config, validate) for each in [raw])
         found = solve_each(vanilla, config.process_group, validate)
         terms |= _handed_back(found, _Arriving(gradient * config.raw_drift_loss_weight))
@@ -112,6 +118,11 @@ Feature = tuple[str, tuple[Tensor, Tensor, Tensor | None]]
 
 def _features(tap: Tap) -> list[Feature]:
     """A tap's features with their keys."""
+    if not isinstance(tap, tuple) or len(tap) != 4:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
+        raise TypeError(
+            f"taps yields {type(tap).__name__}, expected tuples (key, generated, positive, "
+            "unconditional or None)"
+        )
     key, generated, positive, unconditional = tap
     if isinstance(generated, Mapping):
         if isinstance(positive, Mapping) and not isinstance(unconditional, Tensor):
@@ -136,6 +147,8 @@ class _Arriving:
     """What arrives at every loss, made once for all taps."""
 
     def __init__(self, gradient: float | Tensor) -> None:
+        if not (is_number(gradient) or (isinstance(gradient, Tensor) and gradient.dim() == 0)):
+            raise TypeError(f"gradient is {gradient!r}, expected a number or a tensor []")
         self.gradient = gradient
         self.made: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
