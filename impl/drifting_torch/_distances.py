@@ -22,6 +22,15 @@ _FEW_CHANNELS = 4
 """Up to this many channels exact distances cost no more than the Gram matrix."""
 
 
+def near(dtype: torch.dtype) -> float:
+    """Share of |x|²+|y|² up to which a squared distance is not left to the Gram form.
+
+    That errs by about eps·(|x|²+|y|²), so by eps·(|x|²+|y|²) / 2d in the distance. At the threshold
+    d² = √√eps·(|x|²+|y|²) this is 4e-7 of √(|x|²+|y|²) in float32.
+    """
+    return torch.finfo(dtype).eps ** 0.25
+
+
 def pair_distances(
     x: Tensor,
     y: Tensor,
@@ -84,9 +93,7 @@ def _from_gram(x: Tensor, y: Tensor, self_at: int | None, out: Tensor, norms: Te
     out.baddbmm_(x, y.mT, alpha=-2)
     if self_at is not None:  # known to be 0: nothing to repair
         _own(out, self_at).fill_(torch.inf)
-    # The Gram form errs by about eps·(|x|²+|y|²), so by eps·(|x|²+|y|²) / 2d in the distance. At
-    # the threshold d² = √√eps·(|x|²+|y|²) that is 4e-7 of √(|x|²+|y|²) in float32.
-    threshold = torch.finfo(x.dtype).eps ** 0.25
+    threshold = near(x.dtype)
     most = squares.amax(-1) + own.amax(-1)
     if bool((out.amin((-2, -1)) > most.mul_(threshold)).all()):
         out.sqrt_()

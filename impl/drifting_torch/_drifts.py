@@ -23,7 +23,7 @@ from drifting_torch._problem import Chunk, Problem, group_slices
 _MANY_CHANNELS = 5
 """Channels per target from which the Gram matrix pays."""
 
-_CANCELLED = 1e-3
+CANCELLED = 1e-3
 """Least share of the trace in the sum of its terms' magnitudes: below it λ would lose digits."""
 
 _IN_RANGE = (1e-15, 1e15)
@@ -174,7 +174,7 @@ class KeptCoefficients:
             for into, rows in zip((energy, terms), of_rows, strict=True):
                 wide = rows.view(-1, temperatures, count).to(problem.wide)
                 into[:, chunk.groups] = wide.sum(-1).T
-        if not bool((energy > _CANCELLED * terms).all()):
+        if not bool((energy > CANCELLED * terms).all()):
             return None
         return cls(problem, gathered, kept, energy.view(-1, labels, vectors))
 

@@ -8,7 +8,7 @@ be captured in a CUDA graph. Inputs are read two or three times, distances are k
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
@@ -20,15 +20,14 @@ from torch import Tensor
 from drifting_spec import implements
 from drifting_torch._coefficients import mask_logits, root_scaled
 from drifting_torch._core import per_entry
+from drifting_torch._distances import near
+from drifting_torch._drifts import CANCELLED
 from drifting_torch._problem import Problem
 from drifting_torch._statistics import RELEASE_DISTANCE
 from drifting_torch._tiles import tiling
 
 MOST = 8
 """Segments of one launch: a tap has up to seven features, and kernels are compiled for a number."""
-
-_CANCELLED = 1e-3
-"""Least share of a trace in the sum of its terms' magnitudes: below it λ would lose digits."""
 
 _GRAM_CHANNELS = 1.5
 """Channels per target from which traces pay.
@@ -212,7 +211,7 @@ class Launches:
             ATTRACTING=self.readings.scale_samples != "negatives",
             REPELLING=self.readings.scale_samples != "positives",
             OWN=self.readings.scale_self_pairs == "with",
-            THRESHOLD=torch.finfo(torch.float32).eps ** 0.25,
+            THRESHOLD=near(torch.float32),
             **self._shaped("measure"),
         )
         return distances, gram, sums
@@ -328,7 +327,7 @@ class Launches:
             INSIDE=self._weight is not None and self.readings.unconditional_weight == "replication",
             GRAM=self.gram,
             FLOORED=self.readings.floors == "release",
-            CANCELLED=_CANCELLED,
+            CANCELLED=CANCELLED,
             **self._shaped("correlate"),
         )
         return normalizers, products
@@ -392,7 +391,7 @@ class Launches:
             **self._statistics(),
             total_firsts=self._starts([(self.pairs + 2) * each for each in self.cells]),
             entries=float(self.count * self.channels),
-            factor=tuple(self._factors()),
+            factor=tuple(self._factors(range(len(self.problems)))),
             least_square=1e-8 if floors == "release" else 0.0,
             least=1e-8 if floors == "seed" else 0.0,
             processes=float(processes),
@@ -403,8 +402,8 @@ class Launches:
             **{name.upper(): value for name, value in stage.items()},
         )
 
-    def _factors(self) -> list[float]:
-        return self._padded([per_entry(each) for each in self.problems])
+    def _factors(self, segments: Iterable[int]) -> list[float]:
+        return self._padded([per_entry(self.problems[index]) for index in segments])
 
     def outcome(
         self,
@@ -464,6 +463,6 @@ class Launches:
             of_label=tuple(self._padded([nothing if each is None else each for each in labels])),
             given=tuple(self._told(each) for each in given),
             shares=kept.shares,
-            factor=tuple(self._padded([per_entry(self.problems[index]) for index in wanted])),
+            factor=tuple(self._factors(wanted)),
             always=always,
         )
