@@ -117,8 +117,8 @@ def launched(
     drift = launches.drift(products, mean=True)
     arriving = list(drift[3].unbind())
     outs = [torch.empty_like(each.generated) for each in problems]
-    kept = Kept(distances, normalizers, units, drift[1], drift[4])
-    launches.gradient(kept, range(len(problems)), arriving, [None] * len(problems), outs)
+    kept = Kept(distances, normalizers, units, drift[1])
+    launches.gradient(kept, drift[4], range(len(problems)), arriving, [None] * len(problems), outs)
     return calls
 
 

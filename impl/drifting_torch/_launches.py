@@ -82,7 +82,6 @@ class Kept:
     normalizers: Tensor
     units: Tensor
     inverses: Tensor
-    shares: Tensor
 
 
 @dataclass(frozen=True)
@@ -423,6 +422,7 @@ class Launches:
     def gradient(
         self,
         kept: Kept,
+        shares: Tensor,
         wanted: Sequence[int],
         of_loss: Sequence[Tensor | None],
         of_label: Sequence[Tensor | None],
@@ -435,7 +435,7 @@ class Launches:
         ``of_loss`` and ``of_label`` hold what arrives at the loss and at ``per_label`` of each of
         all features; ``always`` arrives at every label besides.
         """
-        nothing = kept.shares
+        nothing = shares
         losses = [of_loss[index] for index in wanted]
         labels = [of_label[index] for index in wanted]
         given = (
@@ -462,7 +462,7 @@ class Launches:
             of_loss=tuple(self._padded([nothing if each is None else each for each in losses])),
             of_label=tuple(self._padded([nothing if each is None else each for each in labels])),
             given=tuple(self._told(each) for each in given),
-            shares=kept.shares,
+            shares=shares,
             factor=tuple(self._factors(wanted)),
             always=always,
         )

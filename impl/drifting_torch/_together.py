@@ -107,7 +107,7 @@ def _by_kernels(launches: Launches, many: bool, processes: int) -> Steps:
         squares, there = torch.stack((yield [each.double() for each in own])).float().unbind(1)
         shares = shares / there if mean else shares
         results = replace(results, losses=[*(squares / there if mean else squares).unbind()])
-    return Solved(results, shares, Kept(distances, normalizers, units, drift[1], shares))
+    return Solved(results, shares, Kept(distances, normalizers, units, drift[1]))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -171,7 +171,7 @@ def alone(problem: Problem) -> Solution:
             try:
                 assert solved.kept is not None
                 Launches([problem], bucket.kernels).gradient(
-                    solved.kept, [0], [None], [None], [slope], always=1.0
+                    solved.kept, solved.shares, [0], [None], [None], [slope], always=1.0
                 )
             except torch.cuda.OutOfMemoryError:
                 raise
@@ -227,7 +227,7 @@ class _Together(torch.autograd.Function):
             for problem in bucket.problems
             for each in (problem.generated, problem.positive, problem.unconditional)
         ]
-        kept = [None] * 4 if solved.kept is None else list(vars(solved.kept).values())[:4]
+        kept = [None] * 4 if solved.kept is None else list(vars(solved.kept).values())
         received = [each for turn in solved.received for each in turn]
         slopes = solved.slopes or []
         ctx.slopes = bool(slopes)
@@ -292,9 +292,7 @@ def _gradients(
             return outs
         try:
             launches = Launches(problems, ctx.kernels)
-            launches.gradient(
-                Kept(kept[0], kept[1], kept[2], kept[3], shares), wanted, of_loss, of_label, outs
-            )
+            launches.gradient(Kept(*kept), shares, wanted, of_loss, of_label, outs)
             return outs
         except torch.cuda.OutOfMemoryError:
             raise

@@ -88,10 +88,11 @@ def stream_drifting_loss(
     terms: dict[str, DriftingLossOutput] = {}
     made: Weights = {}
     arriving = _Arriving(gradient)
+    vanilla: list[tuple[str, Tensor, Problem]] = []
 
     def problems(features: Iterable[Feature]) -> Iterator[tuple[str, Tensor, Problem]]:
-        if config.include_raw_drift_loss and not terms:  # rather than after the last tap
-            vanilla_problem(raw, unconditional_weight, config, validate)
+        if config.include_raw_drift_loss and not vanilla:  # checked before the first backward
+            vanilla.append(vanilla_problem(raw, unconditional_weight, config, validate))
         for key, samples in features:
             if config.include_raw_drift_loss and isinstance(samples[0], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
                 check_grouped(samples[0], generated_samples)
@@ -107,7 +108,6 @@ def stream_drifting_loss(
     if not terms:
         raise ValueError("taps yields no features, expected at least one")
     if config.include_raw_drift_loss:
-        vanilla = (vanilla_problem(each, unconditional_weight, config, validate) for each in [raw])
         found = solve_each(vanilla, config.process_group, validate)
         terms |= _handed_back(found, _Arriving(gradient * config.raw_drift_loss_weight))
     return total_of(terms, config)
