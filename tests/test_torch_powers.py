@@ -55,17 +55,17 @@ def test_one_exponential_serves_all_temperatures(
     name: str, channels: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[bool] = []
-    original = _powers.deliver_coefficients
+    original = _powers.fill_coefficients
 
     def watched(*arguments: object) -> bool:
         taken.append(original(*arguments))  # pyright: ignore[reportArgumentType] -- passed on
         return taken[-1]
 
-    monkeypatch.setattr(_powers, "deliver_coefficients", watched)
+    monkeypatch.setattr(_powers, "fill_coefficients", watched)
     fast = solved(name, channels, weighted, torch.float64)
     assert taken
     assert all(taken)
-    monkeypatch.setattr(_powers, "deliver_coefficients", lambda *arguments: False)
+    monkeypatch.setattr(_powers, "fill_coefficients", lambda *arguments: False)
     for one, two in zip(fast, solved(name, channels, weighted, torch.float64), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-14)
 
@@ -74,10 +74,8 @@ def test_a_mask_that_is_felt_takes_the_general_path(monkeypatch: pytest.MonkeyPa
     """At τ = 20 an own entry with 100 added is one among the others."""
     monkeypatch.setitem(CASES, "felt", (replace(PAPER, self_mask="add_100"), (5.0, 20.0)))
     taken: list[bool] = []
-    original = _powers.deliver_coefficients
-    monkeypatch.setattr(
-        _powers, "deliver_coefficients", lambda *given: taken.append(original(*given))
-    )
+    original = _powers.fill_coefficients
+    monkeypatch.setattr(_powers, "fill_coefficients", lambda *given: taken.append(original(*given)))
     solved("felt", 5, True, torch.float64)
     assert taken
     assert not any(taken)
@@ -107,7 +105,7 @@ def test_outliers(
         return output.drift_scale.double(), leaf.grad.double()
 
     fast, single = found(torch.float64), found(torch.float32)
-    monkeypatch.setattr(_powers, "deliver_coefficients", lambda *arguments: False)
+    monkeypatch.setattr(_powers, "fill_coefficients", lambda *arguments: False)
     for one, two, rough in zip(fast, found(torch.float64), single, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-13)
         assert float((rough - two).norm() / two.norm()) < 1e-4

@@ -14,7 +14,7 @@ from torch import Tensor
 from drifting_spec import implements
 from drifting_torch import _powers
 from drifting_torch._affinity import Targets, affinities, balanced, masked_logits
-from drifting_torch._powers import Buffers, Deliver, Kernel
+from drifting_torch._powers import Kernel
 from drifting_torch._problem import Chunk, Problem
 from drifting_torch._statistics import reciprocal
 
@@ -24,16 +24,20 @@ class Coefficients:
     """A problem's coefficients, once S is known.
 
     ``per_distance`` and ``per_coordinate`` [L·V, 1, 1], or of one element, are the inverse scales
-    of distances and coordinates, ``weight`` [L·V, 1, M] or [1, 1, M] the kernel weights. The
-    buffers are made at the first chunk, which is the largest.
+    of distances and coordinates, ``weight`` [L·V, 1, M] or [1, 1, M] the kernel weights.
+    ``halves`` [T, 1, 1] are half of ``powers``, the temperatures' ratios to the highest; None where
+    one exponential does not serve them. The buffers [B, T, N, M] are made at the first chunk, which
+    is the largest.
     """
 
     problem: Problem
     per_distance: Tensor
     per_coordinate: Tensor
     weight: Tensor | None
-    weighted: int
-    buffers: Buffers | None = None
+    powers: tuple[int, ...] | None
+    halves: Tensor | None
+    spare: Tensor | None = None
+    found: Tensor | None = None
 
     @classmethod
     def of(cls, problem: Problem, coordinate_scale: Tensor, distance_scale: Tensor) -> Coefficients:
@@ -44,56 +48,64 @@ class Coefficients:
             shared = scale if scale.numel() == 1 else scale.expand(labels, vectors)
             return reciprocal(shared).reshape(-1, 1, 1)
 
-        weight, weighted = problem.weight, 0
+        weight = problem.weight
         if weight is not None:
             weight = weight.to(problem.dtype).unsqueeze(1)
             if labels > 1:
                 weight = weight.repeat_interleave(vectors, 0)
-            if weight.device.type == "cpu":
-                weighted = _first_weighted(weight)
-        return cls(problem, inverse(distance_scale), inverse(coordinate_scale), weight, weighted)
+        powers = halves = None
+        if _by_powers(problem):
+            powers = _powers.whole_powers(problem.temperatures)
+        if powers is not None:
+            halves = torch.tensor([0.5 * power for power in powers], dtype=problem.dtype)
+            halves = halves.view(-1, 1, 1)
+        inverses = inverse(distance_scale), inverse(coordinate_scale)
+        return cls(problem, *inverses, weight, powers, halves)
 
-    def deliver(self, chunk: Chunk, distances: Tensor, deliver: Deliver) -> None:
-        """Hand ``deliver`` every temperature's index and coefficients [B, N, M] on φ̃.
+    def fill(self, chunk: Chunk, distances: Tensor, out: Tensor | None = None) -> Tensor:
+        """Every temperature's coefficients [B, T, N, M] of a chunk on φ̃, in ``out`` if given.
 
         The product of the coefficients with the chunk's targets is V. ``distances`` [B, N, M] are
-        the chunk's. What is handed out may be overwritten once ``deliver`` returns.
+        the chunk's. Without ``out`` the next chunk's overwrite these.
         """
-        powers = _powers.whole_powers(self.problem.temperatures)
-        if powers is not None and self._by_powers(distances):
-            kernel = self._kernel(chunk, powers)
-            if self.buffers is None:
-                self.buffers = Buffers.like(distances)
-            buffers = self.buffers.first(len(distances))
-            if _powers.deliver_coefficients(distances, kernel, buffers, deliver):
-                return
-        self._one_by_one(chunk, distances, deliver)
+        groups, *rest = distances.shape
+        if out is None:
+            if self.found is None:
+                self.found = self._buffer(groups, *rest)
+            out = self.found[:groups]
+        kernel = self._kernel(chunk)
+        if kernel is not None:
+            if self.spare is None:
+                self.spare = self._buffer(groups, *rest)
+            if _powers.fill_coefficients(distances, kernel, self.spare[:groups], out):
+                return out
+        self._one_by_one(chunk, distances, out)
+        return out
 
-    def _by_powers(self, distances: Tensor) -> bool:
-        """Whether one exponential may serve: on a GPU, to ask whether it does would stop it."""
-        problem = self.problem
-        return (
-            distances.device.type == "cpu"
-            and problem.normalized
-            and _powers.applies(problem.readings)
-        )
+    def _buffer(self, groups: int, count: int, targets: int) -> Tensor:
+        shape = (groups, len(self.problem.temperatures), count, targets)
+        return torch.empty(shape, dtype=self.problem.dtype, device=self.problem.generated.device)
 
     @implements("EQ-22", "A6-tau")
-    def _kernel(self, chunk: Chunk, powers: tuple[int, ...]) -> Kernel:
+    def _kernel(self, chunk: Chunk) -> Kernel | None:
+        """What the affinities from one exponential are made of, None where it does not serve."""
+        if self.powers is None or self.halves is None:
+            return None
         problem = self.problem
         highest = max(problem.temperatures) * root_scaled(problem)
         (mask,) = mask_logits(problem, [highest])
         return Kernel(
-            powers,
+            self.powers,
+            self.halves,
             (_of(chunk, self.per_distance) / highest).to(problem.dtype),
             mask,
             _of(chunk, self.per_coordinate).to(problem.dtype),
             self._targets(chunk),
-            self.weighted,
+            problem.weighted,
             problem.readings,
         )
 
-    def _one_by_one(self, chunk: Chunk, distances: Tensor, deliver: Deliver) -> None:
+    def _one_by_one(self, chunk: Chunk, distances: Tensor, out: Tensor) -> None:
         """Temperature by temperature, under any readings."""
         problem = self.problem
         targets = self._targets(chunk)
@@ -104,9 +116,8 @@ class Coefficients:
             factor = (unit / effective).to(problem.dtype)
             shift = torch.full_like(factor, _mask_unit(problem) / effective)
             logits = masked_logits(distances, factor, shift, targets, problem.readings)
-            deliver(
-                index, balanced(affinities(logits, targets, problem.readings), targets).mul_(scale)
-            )
+            found = balanced(affinities(logits, targets, problem.readings), targets)
+            torch.mul(found, scale, out=out[:, index])
 
     def _targets(self, chunk: Chunk) -> Targets:
         weight = None if self.weight is None else _of(chunk, self.weight)
@@ -118,10 +129,13 @@ def _of(chunk: Chunk, shared: Tensor) -> Tensor:
     return shared if len(shared) == 1 else shared[chunk.groups]
 
 
-def _first_weighted(weight: Tensor) -> int:
-    """The first column of weights [·, 1, M] that holds another than 1, M if none does."""
-    places = (weight != 1).any(0).flatten().nonzero().flatten().tolist()
-    return places[0] if places else weight.shape[-1]
+def _by_powers(problem: Problem) -> bool:
+    """Whether one exponential may serve: on a GPU, to ask whether it does would stop it."""
+    return (
+        problem.generated.device.type == "cpu"
+        and problem.normalized
+        and _powers.applies(problem.readings)
+    )
 
 
 def root_scaled(problem: Problem) -> float:

@@ -99,15 +99,12 @@ class KeptDrifts:
         drift = [like((size, count, channels)) for _ in problem.temperatures]
         norms = like((len(drift), size, count))
         for chunk in gathered:
-
-            def move(index: int, found: Tensor, chunk: Chunk = chunk) -> None:
-                here = drift[index][chunk.groups]
-                torch.bmm(found, chunk.targets, out=here)
+            found = coefficients.fill(chunk, distances[chunk.groups])
+            for index, each in enumerate(drift):
+                here = torch.bmm(found[:, index], chunk.targets, out=each[chunk.groups])
                 torch.linalg.vector_norm(here, dim=-1, out=norms[index, chunk.groups])
-
-            coefficients.deliver(chunk, distances[chunk.groups], move)
-        energy = [_squares(*each, problem) for each in zip(norms, drift, strict=True)]
-        return cls(problem, drift, torch.stack(energy).view(-1, labels, vectors))
+        energy = _squares(norms, drift, problem)
+        return cls(problem, drift, energy.view(-1, labels, vectors))
 
     def crosses(self) -> list[Tensor]:
         """As :meth:`Drifts.crosses`."""
@@ -122,14 +119,14 @@ class KeptDrifts:
     def summed(self, inverse: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
         """As :meth:`Drifts.summed`, in the memory of the first drift."""
         problem, summed = self.problem, self.drift[0]
-        norms = summed.new_empty(summed.shape[:2])
+        norms = summed.new_empty((1, *summed.shape[:2]))
         factors = inverse.reshape(len(self.drift), -1, 1, 1).to(summed.dtype)
         for here in group_slices(problem):
             part = summed[here].mul_(factors[0][here])
             for each, factor in zip(self.drift[1:], factors[1:], strict=True):
                 part.addcmul_(each[here], factor[here])
-            torch.linalg.vector_norm(part, dim=-1, out=norms[here])
-        squares = _squares(norms, summed, problem).view(slope.shape)
+            torch.linalg.vector_norm(part, dim=-1, out=norms[0, here])
+        squares = _squares(norms, [summed], problem).view(slope.shape)
         return squares, summed.mul_(slope.reshape(-1, 1, 1).to(summed.dtype))
 
 
@@ -154,29 +151,21 @@ class KeptCoefficients:
         labels, count, vectors, _ = problem.generated.shape
         groups, temperatures = labels * vectors, len(problem.temperatures)
         kept = distances.new_empty((groups, temperatures, count, problem.targets))
-        energy = torch.empty((temperatures, groups), dtype=problem.wide, device=distances.device)
-        terms = torch.empty_like(energy)
+        sums = torch.empty((2, groups, temperatures), dtype=problem.wide, device=distances.device)
         for chunk in gathered:
-            norms, here = chunk.norms, kept[chunk.groups]
-            if not _IN_RANGE[0] < norms.amax().item() < _IN_RANGE[1]:
+            if not _IN_RANGE[0] < chunk.norms.amax().item() < _IN_RANGE[1]:
                 return None
-            gram = _gram(problem, distances[chunk.groups], chunk.targets, norms.square())
-
-            def keep(index: int, found: Tensor, here: Tensor = here) -> None:
-                here[:, index] = found
-
-            coefficients.deliver(chunk, distances[chunk.groups], keep)
-            flat = here.flatten(1, 2)
-            of_rows = (
-                torch.bmm(flat, gram).mul_(flat).sum(-1),
-                torch.bmm(flat.abs(), norms).square_(),
-            )
-            for into, rows in zip((energy, terms), of_rows, strict=True):
-                wide = rows.view(-1, temperatures, count).to(problem.wide)
-                into[:, chunk.groups] = wide.sum(-1).T
+            here = chunk.groups
+            gram = _half_gram(problem, distances[here], chunk.targets, chunk.norms.square())
+            found = coefficients.fill(chunk, distances[here], kept[here]).flatten(1, 2)
+            traces = torch.bmm(found, gram).mul_(found).sum(-1)
+            terms = (found * _signed(chunk.norms, problem)).sum(-1).square_()
+            of_rows = torch.stack([traces, terms]).view(2, -1, temperatures, count)
+            torch.sum(of_rows, -1, dtype=problem.wide, out=sums[:, here])
+        energy, terms = sums
         if not bool((energy > CANCELLED * terms).all()):
             return None
-        return cls(problem, gathered, kept, energy.view(-1, labels, vectors))
+        return cls(problem, gathered, kept, energy.T.view(-1, labels, vectors))
 
     def crosses(self) -> list[Tensor]:
         """They are not at hand."""
@@ -187,48 +176,60 @@ class KeptCoefficients:
         problem, kept = self.problem, self.coefficients
         groups, _, count, targets = kept.shape
         summed = kept.new_empty((groups, count, problem.generated.shape[-1]))
-        norms = kept.new_empty((groups, count))
+        norms = kept.new_empty((1, groups, count))
         factors = inverse.reshape(len(inverse), -1).T.unsqueeze(1).to(kept.dtype)
         for chunk in self.gathered:
             here = chunk.groups
             folded = torch.bmm(factors[here], kept[here].flatten(2)).view(-1, count, targets)
-            torch.bmm(folded, chunk.targets, out=summed[here])
-            torch.linalg.vector_norm(summed[here], dim=-1, out=norms[here])
-        squares = _squares(norms, summed, problem).view(slope.shape)
+            drift = torch.bmm(folded, chunk.targets, out=summed[here])
+            torch.linalg.vector_norm(drift, dim=-1, out=norms[0, here])
+        squares = _squares(norms, [summed], problem).view(slope.shape)
         return squares, summed.mul_(slope.reshape(-1, 1, 1).to(summed.dtype))
 
 
-def _gram(problem: Problem, distances: Tensor, targets: Tensor, squares: Tensor) -> Tensor:
-    """The targets' Gram matrix [B, M, M], with the generated samples' part from their distances.
+def _signed(norms: Tensor, problem: Problem) -> Tensor:
+    """The targets' norms as a row [B, 1, M] with the signs that their coefficients have."""
+    row = norms.mT.clone()
+    row[..., problem.positive.shape[1] :].neg_()
+    return row
 
-    ``squares`` [B, M, 1] are the targets' squared norms.
+
+def _half_gram(problem: Problem, distances: Tensor, targets: Tensor, squares: Tensor) -> Tensor:
+    """A matrix H [B, M, M] with r·H·r = r·G·r for any r, where G is the targets' Gram matrix.
+
+    Of two entries of G that mirror one another it holds their sum in one of the places, 0 in the
+    other, and the generated samples' part is had from their distances. ``squares`` [B, M, 1] are
+    the targets' squared norms.
     """
     first = problem.positive.shape[1]
     last = first + problem.generated.shape[1]
-    gram = targets.new_empty((len(targets), targets.shape[1], targets.shape[1]))
-    of_generated = gram[:, first:last]
+    half = targets.new_zeros((len(targets), targets.shape[1], targets.shape[1]))
+    of_generated = half[:, first:last]  # 2⟨x, y⟩ = |x|² + |y|² − d²
     torch.add(squares[:, first:last], squares.mT, out=of_generated)
-    of_generated.addcmul_(distances, distances, value=-1).mul_(0.5)
+    of_generated.addcmul_(distances, distances, value=-1)
+    own = of_generated[..., first:last].mul_(0.5)
     # A sample's distance from itself is 0, whatever floor stands under it.
-    of_generated[..., first:last].diagonal(dim1=1, dim2=2).copy_(squares[:, first:last, 0])
+    own.diagonal(dim1=1, dim2=2).copy_(squares[:, first:last, 0])
     positive, other = targets[:, :first], targets[:, last:]
-    gram[:, :first, :first] = torch.bmm(positive, positive.mT)
-    gram[:, :first, last:] = torch.bmm(positive, other.mT)
-    gram[:, last:, :first] = gram[:, :first, last:].mT
-    gram[:, last:, last:] = torch.bmm(other, other.mT)
-    gram[:, :first, first:last] = of_generated[..., :first].mT
-    gram[:, last:, first:last] = of_generated[..., last:].mT
-    return gram
+    half[:, :first, :first] = torch.bmm(positive, positive.mT)
+    if last < targets.shape[1]:
+        half[:, last:, :first] = torch.bmm(other, positive.mT).mul_(2)
+        half[:, last:, last:] = torch.bmm(other, other.mT)
+    return half
 
 
-def _squares(norms: Tensor, drift: Tensor, problem: Problem) -> Tensor:
-    """Sum of squares [G] of each group's drift [G, N, C], of which ``norms`` [G, N] are the rows'.
+def _squares(norms: Tensor, drifts: list[Tensor], problem: Problem) -> Tensor:
+    """Sums of squares [K, G] of K drifts [G, N, C] of each group; ``norms`` [K, G, N] their rows'.
 
     Norms that under- or overflowed their dtype are not used.
     """
-    if drift.dtype != problem.wide and drift.device.type == "cpu":
+    if norms.dtype != problem.wide and norms.device.type == "cpu":
         lowest, highest = norms.aminmax()
         if not (_IN_RANGE[0] < lowest.item() and highest.item() < _IN_RANGE[1]):
-            parts = (drift[here].to(problem.wide) for here in group_slices(problem))
-            return torch.cat([part.square_().sum((-2, -1)) for part in parts])
+            return torch.stack([_squares_widely(each, problem) for each in drifts])
     return norms.to(problem.wide).square_().sum(-1)
+
+
+def _squares_widely(drift: Tensor, problem: Problem) -> Tensor:
+    parts = (drift[here].to(problem.wide) for here in group_slices(problem))
+    return torch.cat([part.square_().sum((-2, -1)) for part in parts])

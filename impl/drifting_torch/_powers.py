@@ -14,7 +14,6 @@ temperatures. It computes what ``_affinity`` computes, and is tested against it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,60 +55,18 @@ def applies(readings: Readings) -> bool:
     )
 
 
-@dataclass
-class Buffers:
-    """Memory [groups, N, M] that the chunks of one feature share."""
-
-    base: Tensor
-    square: Tensor
-    spare: Tensor
-
-    @classmethod
-    def like(cls, distances: Tensor) -> Buffers:
-        """Buffers of the shape of one chunk's distances [B, N, M]."""
-        return cls(*(torch.empty_like(distances) for _ in range(3)))
-
-    def first(self, groups: int) -> Buffers:
-        """The part of them that a last, smaller chunk needs."""
-        if groups == len(self.base):
-            return self
-        return Buffers(self.base[:groups], self.square[:groups], self.spare[:groups])
-
-
-def _ascend(base: Tensor, square: Tensor, powers: list[int]) -> Iterator[int]:
-    """Raise ``base`` in place to each of the ascending ``powers``; ``square`` holds a square.
-
-    (1, 4, 10) takes four products: x², x⁴ = x²·x², x¹⁰ = x⁴·x⁴·x². Other chains take a pow.
-    """
-    at, kept = 1, 0
-    for power in powers:
-        if power == 2 * at:
-            base.mul_(base)
-            kept = 0
-        elif power == 4 * at:
-            torch.mul(base, base, out=square)
-            torch.mul(square, square, out=base)
-            kept = 2 * at
-        elif kept and power == 2 * at + kept:
-            base.mul_(base).mul_(square)
-            kept = 0
-        elif power != at:
-            base.pow_(power / at)
-            kept = 0
-        at = power
-        yield power
-
-
 @dataclass(frozen=True)
 class Kernel:
     """What the affinities of a chunk are besides its distances.
 
-    ``rate`` [B, 1, 1], or of one element, turns distances into logits at the highest temperature;
-    ``mask_logit`` is what is added to a sample's own logit; ``scale`` [B, 1, 1], or of one element,
-    multiplies what comes out. Columns before ``weighted`` weigh 1.
+    ``halves`` [T, 1, 1] are half of each of the ``powers``. ``rate`` [B, 1, 1], or of one element,
+    turns distances into logits at the highest temperature; ``mask_logit`` is what is added to a
+    sample's own logit; ``scale`` [B, 1, 1], or of one element, multiplies what comes out. Columns
+    before ``weighted`` weigh 1.
     """
 
     powers: tuple[int, ...]
+    halves: Tensor
     rate: Tensor
     mask_logit: float
     scale: Tensor
@@ -124,18 +81,12 @@ class Kernel:
         return 0.0 if floor == "none" else math.sqrt(float(floor))
 
 
-Deliver = Callable[[int, Tensor], object]
+def fill_coefficients(distances: Tensor, kernel: Kernel, spare: Tensor, out: Tensor) -> bool:
+    """Fill ``out`` [B, T, N, M] with the drift's coefficients of distances [B, N, M].
 
-
-def deliver_coefficients(
-    distances: Tensor, kernel: Kernel, buffers: Buffers, deliver: Deliver
-) -> bool:
-    """Form the drift's coefficients [B, N, M] of a chunk's distances for every power.
-
-    ``deliver(index, coefficients)`` is called once for each of the powers, with a matrix whose
-    product with the targets is the drift; it may be overwritten afterwards. Returns False, and
-    what was delivered is void, where samples are so far from one side or from one another that
-    the general path must be taken.
+    ``spare`` is memory of the same shape. The product of coefficients and targets is the drift.
+    Returns False, with nothing of use in ``out``, where samples are so far from one side or from
+    one another that the general path must be taken.
     """
     own = self_entries(distances, kernel.targets)
     kept = own.clone()
@@ -145,13 +96,13 @@ def deliver_coefficients(
     middle = (lowest + highest).mul_(0.5)
     done = False
     for shifted in (False, True):
-        column = _column(distances, row, buffers.base) if shifted else None
+        column = _column(distances, row, spare[:, 0]) if shifted else None
         if not _serves(middle, highest, column, kernel):
             break
-        base = _exponential(distances, row, column, kernel.rate, buffers.base)
+        _fill_powers(distances, row, column, kernel, spare, out[:, 0])
         of_row = torch.sub(middle, row).mul_(kernel.rate)
         of_column = None if column is None else column * -kernel.rate
-        if _deliver(base, of_row, of_column, kernel, buffers, deliver):
+        if _balance_powers(spare, of_row, of_column, kernel, out):
             done = True
             break
     own.copy_(kept)
@@ -177,81 +128,87 @@ def _serves(middle: Tensor, highest: Tensor, column: Tensor | None, kernel: Kern
     )
 
 
-def _exponential(
-    distances: Tensor, row: Tensor, column: Tensor | None, rate: Tensor, out: Tensor
-) -> Tensor:
-    """E [B, N, M]; ``column`` None stands for zeros."""
-    if column is not None:
-        torch.sub(distances, row, out=out).sub_(column).mul_(rate).neg_()
-    elif rate.numel() == 1:
-        torch.sub(row * rate, distances, alpha=rate.item(), out=out)
-    else:
-        torch.sub(row, distances, out=out).mul_(rate)
-    return out.exp_()
-
-
-def _deliver(
-    base: Tensor,
-    of_row: Tensor,
-    of_column: Tensor | None,
+def _fill_powers(
+    distances: Tensor,
+    row: Tensor,
+    column: Tensor | None,
     kernel: Kernel,
-    buffers: Buffers,
-    deliver: Deliver,
-) -> bool:
-    """Deliver the coefficients from E and the logits of its rows and columns."""
-    weight, spare = kernel.targets.weight, buffers.spare
-    part = None if weight is None else weight[..., kernel.weighted :]
-    sides = spare.tensor_split([kernel.targets.positives], dim=-1)
-    wanted = sorted(set(kernel.powers))
-    least: list[Tensor] = []
-    for power in _ascend(base, buffers.square, wanted):
-        half_row = (of_row * (0.5 * power)).exp_()
-        column_sum = torch.bmm(half_row.square().mT, base)
-        row_sum = _row_sum(base, of_column, power, kernel, spare)
-        least = [column_sum, row_sum]
-        column = column_sum.rsqrt()
-        if of_column is not None:
-            column.mul_((of_column * (0.5 * power)).exp_())
-        row = half_row.mul_(row_sum.rsqrt())
-        torch.mul(base, column, out=spare)
-        if kernel.floor:
-            torch.maximum(spare, row.reciprocal().mul_(kernel.floor), out=spare)
-        if part is not None:
-            spare[..., kernel.weighted :].mul_(part)
-        least += _balance(sides, row.square_().mul_(kernel.scale))
-        for index, other in enumerate(kernel.powers):
-            if other == power:
-                deliver(index, spare)
-    # All these sums are least at the highest power.
-    return torch.stack([each.amin() for each in least]).amin().item() > _LEAST[base.dtype]
+    out: Tensor,
+    square: Tensor,
+) -> None:
+    """Fill ``out`` [B, T, N, M] with E^k for all powers; ``column`` None stands for zeros.
 
-
-def _row_sum(
-    base: Tensor, of_column: Tensor | None, power: int, kernel: Kernel, spare: Tensor
-) -> Tensor:
-    """The row softmax's denominator [B, N, 1], in the units of E^k."""
-    weight, first = kernel.targets.weight, kernel.weighted
-    if kernel.readings.unconditional_weight != "replication":
-        weight = None
-    if of_column is not None:
-        entering = (of_column * power).exp_()
-        if weight is not None:
-            entering.mul_(weight)
-        return torch.mul(base, entering, out=spare).sum(-1, keepdim=True)
-    if weight is None:
-        return base.sum(-1, keepdim=True)
-    columns = weight[..., first:].mT.expand(len(base), -1, 1)
-    return torch.bmm(base[..., first:], columns).add_(base[..., :first].sum(-1, keepdim=True))
-
-
-def _balance(sides: Sequence[Tensor], row_factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients in place: attraction times repelling mass, repulsion times −attracting mass.
-
-    The affinities lack a factor of their row; ``row_factor`` [B, N, 1] is its square. Returns the
-    masses without it.
+    ``square`` [B, N, M] is spare. (1, 4, 10) takes four products: x², x⁴ = x²·x²,
+    x¹⁰ = x⁴·x⁴·x². Other chains take a pow.
     """
-    positive, negative = sides
+    first, *others = sorted(range(len(kernel.powers)), key=kernel.powers.__getitem__)
+    source = out[:, first]
+    if column is not None:
+        torch.sub(distances, row, out=source).sub_(column).mul_(kernel.rate).neg_()
+    elif kernel.rate.numel() == 1:
+        torch.sub(row * kernel.rate, distances, alpha=kernel.rate.item(), out=source)
+    else:
+        torch.sub(row, distances, out=source).mul_(kernel.rate)
+    source.exp_()
+    at, squared = 1, 0
+    for index in others:
+        power, into = kernel.powers[index], out[:, index]
+        if power == at:
+            into.copy_(source)
+        elif power == 2 * at:
+            torch.mul(source, source, out=into)
+        elif power == 4 * at:
+            torch.mul(source, source, out=square)
+            torch.mul(square, square, out=into)
+            squared = 2 * at
+        elif squared and power == 2 * at + squared:
+            torch.mul(source, source, out=into).mul_(square)
+        else:
+            torch.pow(source, power / at, out=into)
+        source, at = into, power
+
+
+def _balance_powers(
+    powers: Tensor, of_row: Tensor, of_column: Tensor | None, kernel: Kernel, out: Tensor
+) -> bool:
+    """Fill ``out`` from the powers of E and the logits of its rows and columns.
+
+    ``powers`` may be overwritten. Returns False where a sum holds too little.
+    """
+    groups, temperatures, count, targets = powers.shape
+    half_row = (of_row.unsqueeze(1) * kernel.halves).exp_()
+    weighing = half_row.square().view(-1, 1, count)
+    column_sum = torch.bmm(weighing, powers.view(-1, count, targets))
+    row_sum = _row_sum(powers, of_column, kernel, out)
+    column = column_sum.rsqrt().view(groups, temperatures, 1, targets)
+    if of_column is not None:
+        column.mul_((of_column.unsqueeze(1) * kernel.halves).exp_())
+    torch.mul(powers, column, out=out)
+    row = row_sum.rsqrt().mul_(half_row)
+    if kernel.floor:
+        torch.maximum(out, row.reciprocal().mul_(kernel.floor), out=out)
+    weight = kernel.targets.weight
+    if weight is not None:
+        out[..., kernel.weighted :].mul_(weight[..., kernel.weighted :].unsqueeze(1))
+    # What is there lacks a factor of its row, which either side and its mass bring in.
+    positive, negative = out.tensor_split([kernel.targets.positives], dim=-1)
     attracting, repelling = positive.sum(-1, keepdim=True), negative.sum(-1, keepdim=True)
-    positive.mul_(repelling * row_factor)
-    negative.mul_(attracting * row_factor.neg_())
-    return attracting, repelling
+    row.square_().mul_(kernel.scale.unsqueeze(1))
+    positive.mul_(repelling * row)
+    negative.mul_(attracting * row.neg_())
+    sums = (column_sum, row_sum, attracting, repelling)
+    return torch.stack([each.amin() for each in sums]).amin().item() > _LEAST[out.dtype]
+
+
+def _row_sum(powers: Tensor, of_column: Tensor | None, kernel: Kernel, spare: Tensor) -> Tensor:
+    """The row softmaxes' denominators [B, T, N, 1], in the units of E^k."""
+    entering = None
+    if of_column is not None:
+        entering = (of_column.unsqueeze(1) * (2 * kernel.halves)).exp_()
+    weight = kernel.targets.weight
+    if weight is not None and kernel.readings.unconditional_weight == "replication":
+        weight = weight.unsqueeze(1)
+        entering = weight if entering is None else entering.mul_(weight)
+    if entering is not None:
+        powers = torch.mul(powers, entering, out=spare)
+    return powers.sum(-1, keepdim=True)

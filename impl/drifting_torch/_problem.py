@@ -14,13 +14,13 @@ from torch import Tensor
 
 from drifting_spec import Readings
 
-_CHUNK_ENTRIES = {"cpu": 2**19}
-"""Entries of one chunk's [groups, N, M] buffer: two MiB in float32, between calls and caches."""
+_CHUNK_ENTRIES = {"cpu": 2**18}
+"""Entries of one chunk's [groups, N, M] distances: between the cost of calls and that of caches."""
 
 _KEPT_ENTRIES = 3 * 2**22
 """Entries of a feature's targets and distances up to which the targets are gathered only once."""
 
-_CHUNK_ENTRIES_ELSEWHERE = 2**26
+_CHUNK_ENTRIES_ELSEWHERE = 2**25
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,12 @@ class Problem:
         return sum(each.shape[1] for each in self.sets)
 
     @cached_property
-    def ignores(self) -> bool:
-        """Whether some targets weigh nothing; elsewhere than on the CPU it is not asked."""
+    def weighted(self) -> int:
+        """The first column that weighs another than 1; 0 elsewhere than on the CPU, unasked."""
         if self.weight is None or self.generated.device.type != "cpu":
-            return False
-        return bool((self.weight == 0).any())
+            return 0
+        places = (self.weight != 1).any(0).nonzero()
+        return int(places[0]) if len(places) else self.targets
 
     @property
     def wide(self) -> torch.dtype:
@@ -68,7 +69,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some groups among all L·V, and their targets [B, M, C] measured from each group's mean."""
+    """Some groups among all L·V, and their targets [B, M, C] measured from each group's centre."""
 
     groups: slice
     targets: Tensor
@@ -114,7 +115,7 @@ class Regathered:
 
 
 def _targets(problem: Problem, groups: slice) -> Tensor:
-    """Gather the targets of some groups, in the arithmetic's dtype, and centre them."""
+    """Gather the targets [B, M, C] of some groups in the arithmetic's dtype, and centre them."""
     _, _, vectors, channels = problem.generated.shape
     label, vector = divmod(groups.start, vectors)
     size = groups.stop - groups.start
@@ -124,20 +125,13 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
         (size, problem.targets, channels), dtype=problem.dtype, device=problem.generated.device
     )
     shaped = gathered.view(-1, width.stop - width.start, problem.targets, channels)
-    first = 0
-    for samples in problem.sets:
-        part = samples[labels, :, width].transpose(1, 2)
-        shaped.narrow(2, first, part.shape[2]).copy_(part)
-        first += part.shape[2]
-    return gathered.sub_(_centre(problem, labels, gathered))
-
-
-def _centre(problem: Problem, labels: slice, targets: Tensor) -> Tensor:
-    """Mean [B, 1, C] of each group's targets; one that weighs nothing may lie anywhere."""
-    if not problem.ignores:
-        return targets.mean(1, keepdim=True)
-    assert problem.weight is not None
-    counts = (problem.weight[labels] > 0).to(targets.dtype)
-    share = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    share = share.repeat_interleave(len(targets) // len(share), 0)
-    return torch.bmm(share.unsqueeze(1), targets)
+    sizes = [each.shape[1] for each in problem.sets]
+    positive, generated, *others = shaped.split(sizes, 2)
+    parts = [each[labels, :, width].transpose(1, 2) for each in problem.sets]
+    # Measured from the generated samples: others may lie anywhere if they weigh nothing. Copied
+    # before their mean is taken, which else would be rounded as their strides have it.
+    centre = generated.copy_(parts.pop(1)).mean(2, keepdim=True)
+    generated.sub_(centre)
+    for part, into in zip(parts, (positive, *others), strict=True):
+        torch.sub(part, centre, out=into)
+    return gathered
