@@ -1,7 +1,7 @@
 """Pairwise distances that stay right where samples coincide or share a large mean (EQ-12).
 
 A Gram matrix is fast, and wrong by √eps·R where two samples coincide, which a temperature of 0.02
-then amplifies; centring each group on its targets cures a common mean but not that. So pairs whose
+then amplifies; centring each group cures a common mean but not that. So pairs whose
 squared distance falls below a threshold are computed again from differences.
 """
 
