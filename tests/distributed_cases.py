@@ -219,11 +219,11 @@ def refusals(rank: int) -> dict[str, str]:
             {"a": x},
             {"a": x},
             generated_samples=x,
-            positive_samples=x.numpy() if last else x,  # pyright: ignore[reportArgumentType]
+            positive_samples=x.numpy() if last else x,  # pyright: ignore[reportArgumentType] -- the wrong type is what is tried
             process_group="world",
         ),
         "word": lambda: drifting_loss(x, y, process_group="all"),
-        "type": lambda: drifting_loss(x, y, process_group=3),  # pyright: ignore[reportArgumentType]
+        "type": lambda: drifting_loss(x, y, process_group=3),  # pyright: ignore[reportArgumentType] -- the wrong type is what is tried
         "device": lambda: drifting_loss(x.to("meta"), y.to("meta"), process_group="world"),
     }
     said: dict[str, str] = {}

@@ -194,9 +194,9 @@ def test_a_stream_refuses_what_it_cannot_take() -> None:
             [("a", x, x + 1, None)], generated_samples=x[:, :2, 0], positive_samples=x[:, :, 0]
         )
     with pytest.raises(TypeError, match=r"taps yields tuple, expected tuples \(key, generated"):
-        stream_drifting_loss([("a", x, x + 1)], config=off)  # pyright: ignore[reportArgumentType]
+        stream_drifting_loss([("a", x, x + 1)], config=off)  # pyright: ignore[reportArgumentType] -- the wrong type is what is tried
     with pytest.raises(TypeError, match="gradient is 'x', expected a number"):
-        stream_drifting_loss([("a", x, x + 1, None)], config=off, gradient="x")  # pyright: ignore[reportArgumentType]
+        stream_drifting_loss([("a", x, x + 1, None)], config=off, gradient="x")  # pyright: ignore[reportArgumentType] -- the wrong type is what is tried
     with pytest.raises(TypeError, match="tap 'a' yields dict, Tensor, NoneType, expected all"):
         stream_drifting_loss([("a", {"b": x}, x + 1, None)], config=off)
     with pytest.raises(ValueError, match="tap 'a': positive holds other features"):

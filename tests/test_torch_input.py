@@ -204,7 +204,7 @@ def test_the_configs_refuse() -> None:
     with pytest.raises(ValueError, match="raw_drift_loss_weight is inf, expected a finite"):
         FeatureDriftingConfig(raw_drift_loss_weight=float("inf"))
     with pytest.raises(TypeError, match="raw_drift_loss_weight is '1', expected a number"):
-        FeatureDriftingConfig(raw_drift_loss_weight="1")  # pyright: ignore[reportArgumentType]
+        FeatureDriftingConfig(raw_drift_loss_weight="1")  # pyright: ignore[reportArgumentType] -- the wrong type is what is tried
     with pytest.raises(ReadingsError, match="temperature_aggregation is 'sum'"):
         FeatureDriftingConfig(temperature_aggregation="sum")
     with pytest.raises(ReadingsError, match="contradicts softmax_axes"):

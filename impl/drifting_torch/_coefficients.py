@@ -6,7 +6,7 @@ All temperatures at once where one exponential serves them, else one after the o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,17 +25,15 @@ class Coefficients:
 
     ``per_distance`` and ``per_coordinate`` [L·V, 1, 1], or of one element, are the inverse scales
     of distances and coordinates, ``weight`` [L·V, 1, M] or [1, 1, M] the kernel weights.
-    ``halves`` [T, 1, 1] are half of ``powers``, the temperatures' ratios to the highest; None where
-    one exponential does not serve them. The buffers [B, T, N, M] are made at the first chunk, which
-    is the largest.
+    ``kernel`` is what one exponential for all temperatures takes, of all groups; None where it does
+    not serve. The buffers [B, T, N, M] are made at the first chunk, which is the largest.
     """
 
     problem: Problem
     per_distance: Tensor
     per_coordinate: Tensor
     weight: Tensor | None
-    powers: tuple[int, ...] | None
-    halves: Tensor | None
+    kernel: Kernel | None
     spare: Tensor | None = None
     found: Tensor | None = None
 
@@ -53,14 +51,8 @@ class Coefficients:
             weight = weight.to(problem.dtype).unsqueeze(1)
             if labels > 1:
                 weight = weight.repeat_interleave(vectors, 0)
-        powers = halves = None
-        if _by_powers(problem):
-            powers = _powers.whole_powers(problem.temperatures)
-        if powers is not None:
-            halves = torch.tensor([0.5 * power for power in powers], dtype=problem.dtype)
-            halves = halves.view(-1, 1, 1)
         inverses = inverse(distance_scale), inverse(coordinate_scale)
-        return cls(problem, *inverses, weight, powers, halves)
+        return cls(problem, *inverses, weight, _kernel(problem, *inverses, weight))
 
     def fill(self, chunk: Chunk, distances: Tensor, out: Tensor | None = None) -> Tensor:
         """Every temperature's coefficients [B, T, N, M] of a chunk on φ̃, in ``out`` if given.
@@ -73,10 +65,15 @@ class Coefficients:
             if self.found is None:
                 self.found = self._buffer(groups, *rest)
             out = self.found[:groups]
-        kernel = self._kernel(chunk)
-        if kernel is not None:
+        if self.kernel is not None:
             if self.spare is None:
                 self.spare = self._buffer(groups, *rest)
+            kernel = replace(
+                self.kernel,
+                rate=_of(chunk, self.kernel.rate),
+                scale=_of(chunk, self.kernel.scale),
+                targets=self._targets(chunk),
+            )
             if _powers.fill_coefficients(distances, kernel, self.spare[:groups], out):
                 return out
         self._one_by_one(chunk, distances, out)
@@ -85,25 +82,6 @@ class Coefficients:
     def _buffer(self, groups: int, count: int, targets: int) -> Tensor:
         shape = (groups, len(self.problem.temperatures), count, targets)
         return torch.empty(shape, dtype=self.problem.dtype, device=self.problem.generated.device)
-
-    @implements("EQ-22", "A6-tau")
-    def _kernel(self, chunk: Chunk) -> Kernel | None:
-        """What the affinities from one exponential are made of, None where it does not serve."""
-        if self.powers is None or self.halves is None:
-            return None
-        problem = self.problem
-        highest = max(problem.temperatures) * root_scaled(problem)
-        (mask,) = mask_logits(problem, [highest])
-        return Kernel(
-            self.powers,
-            self.halves,
-            (_of(chunk, self.per_distance) / highest).to(problem.dtype),
-            mask,
-            _of(chunk, self.per_coordinate).to(problem.dtype),
-            self._targets(chunk),
-            problem.weighted,
-            problem.readings,
-        )
 
     def _one_by_one(self, chunk: Chunk, distances: Tensor, out: Tensor) -> None:
         """Temperature by temperature, under any readings."""
@@ -129,12 +107,29 @@ def _of(chunk: Chunk, shared: Tensor) -> Tensor:
     return shared if len(shared) == 1 else shared[chunk.groups]
 
 
-def _by_powers(problem: Problem) -> bool:
-    """Whether one exponential may serve: on a GPU, to ask whether it does would stop it."""
-    return (
-        problem.generated.device.type == "cpu"
-        and problem.normalized
-        and _powers.applies(problem.readings)
+@implements("EQ-22", "A6-tau")
+def _kernel(
+    problem: Problem, per_distance: Tensor, per_coordinate: Tensor, weight: Tensor | None
+) -> Kernel | None:
+    """What one exponential for all temperatures takes, None where it does not serve.
+
+    On a GPU it does not: to ask, chunk by chunk, whether it may would stop the device.
+    """
+    powers = _powers.whole_powers(problem.temperatures)
+    on_cpu = problem.generated.device.type == "cpu"
+    if powers is None or not (on_cpu and problem.normalized and _powers.applies(problem.readings)):
+        return None
+    highest = max(problem.temperatures) * root_scaled(problem)
+    (mask,) = mask_logits(problem, [highest])
+    return Kernel(
+        powers,
+        torch.tensor([0.5 * power for power in powers], dtype=problem.dtype).view(-1, 1, 1),
+        (per_distance / highest).to(problem.dtype),
+        mask,
+        per_coordinate.to(problem.dtype),
+        Targets(problem.positive.shape[1], True, weight),
+        problem.weighted,
+        problem.readings,
     )
 
 

@@ -51,7 +51,7 @@ def _loss(
     )
     with torch.autocast(generated.device.type, enabled=False):
         solution = alone(problem)
-    statistics, out = solution.statistics, loss_dtype(problem)
+    statistics, out = solution.statistics, loss_dtype(generated)
     small = (solution.per_label, statistics.feature_scale, statistics.drift_scale)
     per_label, feature_scale, drift_scale = (each.to(out) for each in small)
     return per_label, solution.slope.transpose(1, 2).contiguous(), feature_scale, drift_scale
@@ -71,7 +71,7 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     del positive, unconditional, weight, normalized, precision
     labels, count, vectors, channels = generated.shape
-    out = torch.float64 if generated.dtype == torch.float64 else torch.float32
+    out = loss_dtype(generated)
     taken = _readings(readings)
     shared = (
         labels if taken.statistics_scope == "label" else 1,

@@ -200,7 +200,7 @@ class DriftingLossFunction(torch.autograd.Function):
                 solution = alone(problem)
         statistics = solution.statistics
         outputs = tuple(
-            value.to(loss_dtype(problem))
+            value.to(loss_dtype(generated))
             for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)
         )
         ctx.save_for_backward(solution.slope)
@@ -219,6 +219,6 @@ class DriftingLossFunction(torch.autograd.Function):
         return (slope * arriving).to(ctx.generated_dtype), None, None
 
 
-def loss_dtype(problem: Problem) -> torch.dtype:
-    """The dtype of the loss: float64 for float64 features, float32 for all others."""
-    return torch.float64 if problem.generated.dtype == torch.float64 else torch.float32
+def loss_dtype(generated: Tensor) -> torch.dtype:
+    """The dtype of losses and weights: float64 for float64 features, float32 for all others."""
+    return torch.float64 if generated.dtype == torch.float64 else torch.float32

@@ -379,7 +379,7 @@ def vanilla_drifting_loss(
 
 
 def _flattened(name: str, samples: Tensor) -> Tensor:
-    if not isinstance(samples, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not isinstance(samples, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance] -- callers need not be type-checked
         raise TypeError(f"{name} is {type(samples).__name__}, expected a tensor [L, N, ...]")
     if samples.dim() < 3:
         raise ValueError(f"{name} has shape {tuple(samples.shape)}, expected [L, N, ...]")

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from drifting_spec import PAPER, Readings
 from drifting_torch._compiled import compiled_loss
-from drifting_torch._core import DriftingLossFunction, Problem, Solution
+from drifting_torch._core import DriftingLossFunction, Problem, Solution, loss_dtype
 from drifting_torch._together import Bucket, Solved, gathered, together
 from drifting_torch._triton import kernels_for
 from drifting_torch._validation import (
@@ -247,7 +247,7 @@ def problem_of(
         }
         for name, value in weights.items():
             if value is not None:  # as it is used: a large one may overflow there
-                check_not_negative(name, value.to(_weight_dtype(generated)))
+                check_not_negative(name, value.to(loss_dtype(generated)))
     return Problem(
         generated=generated.detach(),
         positive=positive.detach(),
@@ -310,10 +310,6 @@ class _LossOfAll(torch.autograd.Function):
         return (gradient * factor.to(gradient.dtype)).expand(ctx.labels), None, None
 
 
-def _weight_dtype(generated: Tensor) -> torch.dtype:
-    return torch.float64 if generated.dtype == torch.float64 else torch.float32
-
-
 def _target_weights(
     generated: Tensor,
     positive: Tensor,
@@ -350,7 +346,7 @@ def _target_weights(
         parts.append(("unconditional_weight", unconditional_weight, width))
     if all(value is None for _, value, _ in parts):
         return None
-    dtype = _weight_dtype(generated)
+    dtype = loss_dtype(generated)
     for name, value, width in parts:
         if value is not None:
             check_weight(name, value, (labels, width), device)

@@ -94,7 +94,7 @@ def stream_drifting_loss(
         if config.include_raw_drift_loss and not vanilla:  # checked before the first backward
             vanilla.append(vanilla_problem(raw, unconditional_weight, config, validate))
         for key, samples in features:
-            if config.include_raw_drift_loss and isinstance(samples[0], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+            if config.include_raw_drift_loss and isinstance(samples[0], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance] -- callers need not be type-checked
                 check_grouped(samples[0], generated_samples)
             yield feature_problem(key, samples, unconditional_weight, config, validate, made)
 
@@ -118,7 +118,7 @@ Feature = tuple[str, tuple[Tensor, Tensor, Tensor | None]]
 
 def _features(tap: Tap) -> list[Feature]:
     """A tap's features with their keys."""
-    if not isinstance(tap, tuple) or len(tap) != 4:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison]
+    if not isinstance(tap, tuple) or len(tap) != 4:  # pyright: ignore[reportUnnecessaryIsInstance, reportUnnecessaryComparison] -- callers need not be type-checked
         raise TypeError(
             f"taps yields {type(tap).__name__}, expected tuples (key, generated, positive, "
             "unconditional or None)"
