@@ -86,9 +86,9 @@ def _aliased(affinity: Tensor, targets: Targets) -> Tensor:
 _drift_scale = _core._drift_scale
 
 
-def _without_channels(problem: _core.Problem, sums: Tensor) -> Tensor:
+def _without_channels(problem: _core.Problem, sums: Tensor, entries: Tensor | int) -> Tensor:
     """D28: λ is the root of the mean squared norm, not divided by C."""
-    return _drift_scale(problem, sums) / math.sqrt(problem.generated.shape[-1])
+    return _drift_scale(problem, sums, entries) / math.sqrt(problem.generated.shape[-1])
 
 
 def _plain_gram(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
-from drifting_torch import DriftingLossOutput, _drifts, drifting_loss
+from drifting_torch import DriftingLossOutput, _core, _drifts, _problem, _slopes, drifting_loss
+from drifting_torch.loss import problem_of
 
 READINGS = {
     "paper": PAPER,
@@ -124,3 +127,110 @@ def test_units_do_not_matter(power: int) -> None:
     two, _ = solved(dtype=torch.float32, scale=2.0**power)
     torch.testing.assert_close(one.loss, two.loss, rtol=1e-5, atol=0)
     torch.testing.assert_close(one.drift_scale, two.drift_scale, rtol=1e-5, atol=0)
+
+
+def test_each_label_has_its_own_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of several labels; what arrives differs by label, and the graph is used twice."""
+    weight = torch.tensor([2.0, 0.0, -3.0], dtype=torch.float64)
+    gradients: list[Tensor] = []
+    for _ in range(2):
+        leaf = samples(3, 5, 2, 90, seed=5).requires_grad_()
+        found = drifting_loss(leaf, samples(3, 6, 2, 90, seed=6))
+        for _ in range(2):
+            (gradient,) = torch.autograd.grad(
+                (found.per_label * weight).sum(), leaf, retain_graph=True
+            )
+            gradients.append(gradient)
+        directly(monkeypatch)
+    assert not gradients[0][1].any()
+    for other in gradients[1:]:
+        torch.testing.assert_close(gradients[0], other, rtol=1e-10, atol=1e-14)
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "channels first": lambda plain: plain.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2),
+    "vectors first": lambda plain: plain.transpose(1, 2).contiguous().transpose(1, 2),
+    "every other": lambda plain: plain.repeat_interleave(2, dim=-1)[..., ::2],
+    "expanded": lambda plain: plain[:1].expand(plain.shape),
+}
+
+
+@pytest.mark.parametrize("channels", [8, 90], ids=["drifts", "coefficients"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_gradients_of_any_strides(name: str, channels: int) -> None:
+    """The gradient is formed in the layout of the generated samples, where that has one."""
+    given = LAYOUTS[name](samples(2, 5, 3, channels, seed=7))
+    positive = samples(2, 6, 3, channels, seed=8)
+    gradients: list[Tensor] = []
+    for each in (given, given.contiguous()):
+        leaf = each.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(drifting_loss(leaf, positive).loss, leaf)
+        assert gradient.stride() == torch.empty_like(each).stride()
+        gradients.append(gradient)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-14)
+
+
+def test_nothing_is_formed_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*arguments: object) -> Tensor:
+        raise AssertionError("no gradient was asked for")
+
+    monkeypatch.setattr(_slopes.Slope, "times", refused)
+    with torch.no_grad():
+        drifting_loss(samples(1, 5, 2, 90, seed=9), samples(1, 6, 2, 90, seed=10))
+
+
+@pytest.mark.parametrize("reason", ["large", "many", "cancels"])
+def test_the_product_is_formed_at_once(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where targets are too many to keep, or drifts of several temperatures cancel one another."""
+    one, gradient = solved()
+    formed: list[object] = []
+    form = _drifts.KeptCoefficients._formed
+    monkeypatch.setattr(
+        _drifts.KeptCoefficients, "_formed", lambda *given: formed.append(form(*given)) or formed[0]
+    )
+    if reason == "large":
+        monkeypatch.setattr(_problem, "_KEPT_ENTRIES", 0)
+    elif reason == "many":
+        monkeypatch.setattr(_drifts, "_MANY_TARGETS", 1)
+    else:
+        kept = _drifts.KeptCoefficients.of
+
+        def then_cancelled(*arguments: Any) -> object:
+            found = kept(*arguments)
+            monkeypatch.setattr(_drifts, "CANCELLED", 2.0)  # a square is at most its terms
+            return found
+
+        monkeypatch.setattr(_drifts.KeptCoefficients, "of", then_cancelled)
+    two, other = solved()
+    assert len(formed) == 1
+    torch.testing.assert_close(one.per_label, two.per_label, rtol=1e-11, atol=0)
+    torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["paper", "release", "per label", "each vector"])
+def test_traces_of_many_processes(name: str) -> None:
+    """Two processes' sums, added up by hand, lead to the loss of one that has all labels."""
+    readings = READINGS[name]
+    leaf, positive = samples(3, 5, 2, 90, seed=11), samples(3, 6, 2, 90, seed=12) + 0.3
+    kind: dict[str, Any] = {"temperatures": (0.02, 0.05, 0.2), "readings": readings}
+    alone = drifting_loss(leaf.requires_grad_(), positive, **kind)
+    (gradient,) = torch.autograd.grad(alone.per_label.sum(), leaf)
+    parts = slice(0, 1), slice(1, 3)
+    runs = [
+        _core.solving(problem_of(leaf[part], positive[part], None, None, **kind), many=True)
+        for part in parts
+    ]
+    arriving, solutions = None, list[_core.Solution]()
+    while not solutions:
+        sums: list[Tensor] = []
+        for run in runs:
+            try:
+                sums.append(run.send(arriving))  # pyright: ignore[reportArgumentType] -- None starts it
+            except StopIteration as end:
+                solutions.append(end.value)
+        arriving = sums[0] + sums[1] if sums else None
+    for solution, part in zip(solutions, parts, strict=True):
+        assert solution.slope.targets
+        assert solution.loss is not None
+        torch.testing.assert_close(solution.loss, alone.loss.detach(), rtol=1e-11, atol=0)
+        torch.testing.assert_close(solution.slope.whole(), gradient[part], rtol=1e-10, atol=1e-14)

@@ -147,18 +147,21 @@ def test_a_drift_near_the_least_float64_has_a_finite_loss() -> None:
     torch.testing.assert_close(found.loss, torch.ones_like(found.loss), rtol=1e-6, atol=0)
 
 
-def test_no_tensor_of_all_pairs_and_channels_is_kept() -> None:
-    """What the backward pass keeps is one tensor of the size of the generated samples."""
+@pytest.mark.parametrize("channels", [32, 400], ids=["drifts", "coefficients"])
+def test_no_tensor_of_all_pairs_and_channels_is_kept(channels: int) -> None:
+    """The backward pass keeps one tensor of the generated samples' size, or one of the targets'."""
     kept: list[int] = []
 
     def pack(tensor: Tensor) -> Tensor:
         kept.append(tensor.untyped_storage().nbytes())
         return tensor
 
-    leaf = samples(2, 16, 9, 32, seed=9).requires_grad_()
+    leaf = samples(2, 16, 9, channels, seed=9).requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        drifting_loss(leaf, samples(2, 16, 9, 32, seed=10))
-    assert sum(kept) == leaf.untyped_storage().nbytes()
+        drifting_loss(leaf, samples(2, 16, 9, channels, seed=10))
+    scale, size = 8, 8 * leaf.numel()
+    coefficients = 8 * 2 * 9 * 16 * 32
+    assert sum(kept) == scale + (size if channels == 32 else coefficients + 2 * size)
 
 
 def test_the_target_is_not_differentiated_twice() -> None:

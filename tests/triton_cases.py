@@ -175,7 +175,7 @@ def test_features_of_low_precision(dtype: torch.dtype) -> None:
             readings=PAPER,
         )
         solution = _together.alone(replace(problem, dtype=kind))
-        results.append((solution.per_label.double(), solution.slope.double()))
+        results.append((solution.per_label.double(), solution.slope.whole().double()))
     (found, slope), (exact, other) = results
     torch.testing.assert_close(found, exact, rtol=5e-6, atol=0)
     assert float((slope - other).norm() / other.norm()) < 5e-6

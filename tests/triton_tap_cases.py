@@ -326,7 +326,7 @@ def test_five_launches_a_tap(readings: Readings, monkeypatch: pytest.MonkeyPatch
     assert [name for name in two if name in KERNELS] == 2 * KERNELS
     assert len(two) - len(one) == 5, (one, two)
     # Beside them the weights of all targets, what arrives at the losses, and the sum of these.
-    assert sorted(set(one) - set(KERNELS)) == ["cat", "full_like", "ones", "stack", "sum"]
+    assert sorted(set(one) - set(KERNELS)) == ["copy_", "full_like", "ones", "stack", "sum"]
 
 
 def driven(runs: list[Any]) -> list[Any]:

@@ -1,8 +1,8 @@
 """Times the loss and its gradient against the textbook form: ``make bench``.
 
-Both are run in turns in one process; medians of process CPU time on one thread and of wall time on
-all. Nothing is timed before its loss and gradient were held to float64; a row whose accuracy is
-not good enough prints no ratio. Memory is the peak beyond the inputs, in a process of its own.
+Both are run in turns in one process for each workload; medians of process CPU time on one thread
+and of wall time on all. Nothing is timed before its loss and gradient were held to float64; a row
+whose accuracy is not good enough prints no ratio. Memory is the peak beyond the inputs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from rich.console import Console
@@ -26,7 +28,10 @@ from drifting_spec import RELEASE
 from drifting_torch import drifting_loss
 
 Loss = Callable[[Feature, Tensor], Tensor]
+Result = TypeVar("Result")
 GRADIENT_LIMIT, LOSS_LIMIT = 5e-6, 1e-5
+SHORTEST = 2.0
+"""Seconds for which a workload is measured at least, however short its steps are."""
 
 
 def ours(feature: Feature, generated: Tensor) -> Tensor:
@@ -74,18 +79,25 @@ def errors(loss: Loss, workload: Workload, mean: float) -> tuple[float, float]:
     return worst_loss, worst_gradient
 
 
-def timings(workload: Workload, runs: int, threads: int, clock: Callable[[], float]) -> list[float]:
+def timings(name: str, runs: int, threads: int, clock: str) -> list[float]:
     """Median seconds of both, ours first, measured in turns."""
     torch.set_num_threads(threads)
-    features = workload.features("cpu")
+    features = _workload(name).features("cpu")
+    read: Callable[[], float] = getattr(time, clock)
     seconds: list[list[float]] = [[], []]
-    for turn in range(runs + 1):
-        for index, loss in enumerate((ours, textbook)):
-            started = clock()
+    started, turn = time.perf_counter(), 0
+    while turn <= runs or time.perf_counter() - started < SHORTEST:
+        for each, loss in zip(seconds, (ours, textbook), strict=True):
+            before = read()
             step(loss, features)
-            if turn:
-                seconds[index].append(clock() - started)
-    return [statistics.median(each) for each in seconds]
+            each.append(read() - before)
+        turn += 1
+    return [statistics.median(each[1:]) for each in seconds]
+
+
+def _workload(name: str) -> Workload:
+    (found,) = (each for each in WORKLOADS if each.name == name)
+    return found
 
 
 def _status(key: str) -> float:
@@ -96,9 +108,10 @@ def _status(key: str) -> float:
     raise RuntimeError(f"/proc/self/status holds no {key}")
 
 
-def _peak(name: str, which: str, queue: multiprocessing.Queue[float]) -> None:
+def peak_memory(name: str, which: str) -> float:
+    """Peak MiB beyond the inputs, one feature after the other."""
     torch.set_num_threads(1)
-    workload = next(each for each in WORKLOADS if each.name == name)
+    workload = _workload(name)
     features = workload.features("cpu")
     loss = ours if which == "ours" else textbook
     # What first use costs is not the loss's.
@@ -107,19 +120,14 @@ def _peak(name: str, which: str, queue: multiprocessing.Queue[float]) -> None:
     before = _status("VmRSS")
     for feature in features:
         step(loss, [feature])
-    queue.put(_status("VmHWM") - before)
+    return _status("VmHWM") - before
 
 
-def peak_memory(workload: Workload, which: str) -> float:
-    """Peak MiB beyond the inputs, one feature after the other, in a fresh process."""
-    context = multiprocessing.get_context("spawn")
-    queue: multiprocessing.Queue[float] = context.Queue()
-    process = context.Process(target=_peak, args=(workload.name, which, queue))
-    process.start()
-    process.join()
-    if process.exitcode != 0:
-        raise RuntimeError(f"the process that measures memory ended with {process.exitcode}")
-    return queue.get()
+def afresh(function: Callable[..., Result], *arguments: object) -> Result:
+    """What a function returns in a process of its own: no row depends on those before it."""
+    spawning = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=1, mp_context=spawning) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def measure(workload: Workload, runs: int) -> dict[str, float | str | bool]:
@@ -141,9 +149,10 @@ def measure(workload: Workload, runs: int) -> dict[str, float | str | bool]:
     torch.set_num_threads(threads)
     if not right:
         return row
-    cpu, cpu_textbook = timings(workload, runs, 1, time.process_time)
-    wall, wall_textbook = timings(workload, runs, threads, time.perf_counter)
-    memory, memory_textbook = (peak_memory(workload, which) for which in ("ours", "textbook"))
+    name = workload.name
+    cpu, cpu_textbook = afresh(timings, name, runs, 1, "process_time")
+    wall, wall_textbook = afresh(timings, name, runs, threads, "perf_counter")
+    memory, memory_textbook = (afresh(peak_memory, name, which) for which in ("ours", "textbook"))
     return row | {
         "cpu_ms": 1e3 * cpu,
         "cpu_ratio": cpu_textbook / cpu,
@@ -158,7 +167,7 @@ def main() -> None:
     """Measure, print a table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="workloads whose name contains this")
-    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=7, help="turns at least")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = [measure(each, options.runs) for each in WORKLOADS if options.only in each.name]

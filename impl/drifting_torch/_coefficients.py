@@ -16,7 +16,6 @@ from drifting_torch import _powers
 from drifting_torch._affinity import Targets, affinities, balanced, masked_logits
 from drifting_torch._powers import Kernel
 from drifting_torch._problem import Chunk, Problem
-from drifting_torch._statistics import reciprocal
 
 
 @dataclass
@@ -38,20 +37,20 @@ class Coefficients:
     found: Tensor | None = None
 
     @classmethod
-    def of(cls, problem: Problem, coordinate_scale: Tensor, distance_scale: Tensor) -> Coefficients:
-        """Those of the scales [1|L, 1|V] that the readings' floors leave."""
+    def of(cls, problem: Problem, per_coordinate: Tensor, per_distance: Tensor) -> Coefficients:
+        """Those of the inverse scales [1|L, 1|V] that the readings' floors leave."""
         labels, _, vectors, _ = problem.generated.shape
 
-        def inverse(scale: Tensor) -> Tensor:
-            shared = scale if scale.numel() == 1 else scale.expand(labels, vectors)
-            return reciprocal(shared).reshape(-1, 1, 1)
+        def of_groups(inverse: Tensor) -> Tensor:
+            shared = inverse if inverse.numel() == 1 else inverse.expand(labels, vectors)
+            return shared.reshape(-1, 1, 1)
 
         weight = problem.weight
         if weight is not None:
             weight = weight.to(problem.dtype).unsqueeze(1)
             if labels > 1:
                 weight = weight.repeat_interleave(vectors, 0)
-        inverses = inverse(distance_scale), inverse(coordinate_scale)
+        inverses = of_groups(per_distance), of_groups(per_coordinate)
         return cls(problem, *inverses, weight, _kernel(problem, *inverses, weight))
 
     def fill(self, chunk: Chunk, distances: Tensor, out: Tensor | None = None) -> Tensor:

@@ -54,7 +54,7 @@ def _loss(
     statistics, out = solution.statistics, loss_dtype(generated)
     small = (solution.per_label, statistics.feature_scale, statistics.drift_scale)
     per_label, feature_scale, drift_scale = (each.to(out) for each in small)
-    return per_label, solution.slope.transpose(1, 2).contiguous(), feature_scale, drift_scale
+    return per_label, solution.slope.whole().transpose(1, 2), feature_scale, drift_scale
 
 
 @_loss.register_fake

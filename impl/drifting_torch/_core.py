@@ -21,6 +21,7 @@ from drifting_torch._coefficients import Coefficients
 from drifting_torch._distances import pair_distances
 from drifting_torch._drifts import Drifts, drifts_of
 from drifting_torch._problem import Chunk, Problem, chunks
+from drifting_torch._slopes import Slope
 from drifting_torch._statistics import (
     RELEASE_DISTANCE,
     cross_sums,
@@ -28,8 +29,7 @@ from drifting_torch._statistics import (
     drift_sums,
     feature_scale_from,
     inverse_drift_scale,
-    reciprocal,
-    used_scales,
+    inverse_scales,
 )
 
 
@@ -43,14 +43,13 @@ class Statistics:
 
 @dataclass(frozen=True)
 class Solution:
-    """``per_label`` [L], its gradient with the target frozen [L, N, V, C], and the statistics.
+    """``per_label`` [L], its gradient with the target frozen, and the statistics.
 
-    The gradient of ``per_label[l]`` is nonzero on label l alone, so that one tensor holds all.
     ``loss`` and ``labels`` are the loss and the number of labels of all processes, None for one.
     """
 
     per_label: Tensor
-    slope: Tensor
+    slope: Slope
     statistics: Statistics
     loss: Tensor | None = None
     labels: Tensor | None = None
@@ -81,10 +80,10 @@ def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tens
     return distances, distance_sums(problem, distances, columns.view(labels, vectors, -1))
 
 
-def _drift_scale(problem: Problem, sums: Tensor) -> Tensor:
+def _drift_scale(problem: Problem, sums: Tensor, entries: Tensor | int) -> Tensor:
     """λ [T, 1|L, 1|V]: root mean square of V over its scope, from :func:`drift_sums`."""
-    count = len(problem.temperatures)
-    return (sums[:count] / sums[count]).sqrt()
+    del problem
+    return (sums / entries).sqrt()
 
 
 @implements("EQ-26", "A6-mse", "A5-sum")
@@ -102,20 +101,20 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
     if across and problem.normalized:
         sums = yield sums
     feature_scale = feature_scale_from(problem, sums)
-    coordinate_scale, distance_scale = used_scales(problem, feature_scale)
-    coefficients = Coefficients.of(problem, coordinate_scale, distance_scale)
-    drifts = drifts_of(problem, gathered, distances, coefficients, kept=many)
+    per_coordinate, per_distance = inverse_scales(problem, feature_scale)
+    coefficients = Coefficients.of(problem, per_coordinate, per_distance)
+    drifts = drifts_of(problem, gathered, distances, coefficients)
     del distances, coefficients
-    sums = drift_sums(problem, drifts.energy)
+    sums, entries = drift_sums(problem, drifts.energy)
     totals = None
     if across:
-        totals = yield _totals(problem, sums, drifts)
-        sums = totals[: len(problem.temperatures) + 1]
-    drift_scale = _drift_scale(problem, sums)
-    inverse = torch.ones_like(drift_scale)
-    if problem.normalized:
-        inverse = inverse_drift_scale(problem, drift_scale)
-    per_label, slope = _mean_square(problem, drifts, inverse, coordinate_scale)
+        totals = yield _totals(problem, sums, entries, drifts)
+        count = len(problem.temperatures)
+        drift_scale = _drift_scale(problem, totals[:count], totals[count])
+    else:
+        drift_scale = _drift_scale(problem, sums, entries)
+    inverse = inverse_drift_scale(problem, drift_scale)
+    per_label, slope = _mean_square(problem, drifts, inverse, per_coordinate)
     del gathered, drifts
     statistics = Statistics(feature_scale, drift_scale)
     if not many:
@@ -152,25 +151,25 @@ def per_entry(problem: Problem) -> float:
 
 
 def _mean_square(
-    problem: Problem, drifts: Drifts, inverse: Tensor, coordinate_scale: Tensor
-) -> tuple[Tensor, Tensor]:
-    """``per_label`` [L] and its gradient [L, N, V, C]."""
+    problem: Problem, drifts: Drifts, inverse: Tensor, per_coordinate: Tensor
+) -> tuple[Tensor, Slope]:
+    """``per_label`` [L] and its gradient."""
     inverse = inverse.expand_as(drifts.energy)
     factor = per_entry(problem)
-    slope = (-2.0 * factor * reciprocal(coordinate_scale)).expand(inverse.shape[1:])
-    squares, summed = drifts.summed(inverse, slope)
+    of_entry = (-2.0 * factor * per_coordinate).expand(inverse.shape[1:])
+    squares, slope = drifts.summed(inverse, of_entry)
     if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
         squares = (drifts.energy.sqrt() * inverse).square().sum(0)
-    labels, count, vectors, channels = problem.generated.shape
-    gradient = summed.view(labels, vectors, count, channels).transpose(1, 2)
-    return squares.sum(1) * factor, gradient
+    return squares.sum(1) * factor, slope
 
 
-def _totals(problem: Problem, sums: Tensor, drifts: Drifts) -> Tensor:
+def _totals(problem: Problem, sums: Tensor, entries: int, drifts: Drifts) -> Tensor:
     """What λ and the loss of all processes need [T+1+T(T−1)/2+1, 1, 1|V]; labels come last."""
-    labels = torch.full_like(sums[:1], problem.generated.shape[0])
     crosses = [each.unsqueeze(0) for each in cross_sums(problem, drifts.crosses())]
-    return torch.cat([sums, *crosses, labels])
+    summed, labels = (
+        torch.full_like(sums[:1], number) for number in (entries, problem.generated.shape[0])
+    )
+    return torch.cat([sums, summed, *crosses, labels])
 
 
 def _square_of_all(problem: Problem, totals: Tensor, inverse: Tensor) -> Tensor:
@@ -203,20 +202,25 @@ class DriftingLossFunction(torch.autograd.Function):
             value.to(loss_dtype(generated))
             for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)
         )
-        ctx.save_for_backward(solution.slope)
-        ctx.generated_dtype = generated.dtype
+        ctx.save_for_backward(*solution.slope.tensors)
+        like = torch.empty_like(generated, device="meta")
+        ctx.size, ctx.strides, ctx.generated_dtype = like.shape, like.stride(), like.dtype
         ctx.mark_non_differentiable(*outputs[1:])
+        ctx.set_materialize_grads(False)
         return outputs  # pyright: ignore[reportReturnType] -- three, as made above
 
     @staticmethod
     @once_differentiable
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
-        ctx: Any, *gradients: Tensor
-    ) -> tuple[Tensor, None, None]:
+        ctx: Any, *gradients: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
         """−2Ṽ/(numel·S) for each label, times the gradient that arrives for it."""
-        (slope,) = ctx.saved_tensors
-        arriving = gradients[0].to(slope.dtype)[:, None, None, None]
-        return (slope * arriving).to(ctx.generated_dtype), None, None
+        arriving = gradients[0]
+        if arriving is None:
+            return None, None, None
+        slope = Slope.joined(*ctx.saved_tensors)
+        out = slope.kept.new_empty_strided(ctx.size, ctx.strides)
+        return slope.times(arriving, out).to(ctx.generated_dtype), None, None
 
 
 def loss_dtype(generated: Tensor) -> torch.dtype:

@@ -19,9 +19,13 @@ from torch import Tensor
 from drifting_spec import implements
 from drifting_torch._coefficients import Coefficients
 from drifting_torch._problem import Chunk, Problem, group_slices
+from drifting_torch._slopes import Slope
 
-_MANY_CHANNELS = 5
+_MANY_CHANNELS = 4
 """Channels per target from which the Gram matrix pays."""
+
+_MANY_TARGETS = 4
+"""Targets per generated sample up to which they are kept for the backward pass."""
 
 CANCELLED = 1e-3
 """Least share of the trace in the sum of its terms' magnitudes: below it λ would lose digits."""
@@ -42,8 +46,8 @@ class Drifts(Protocol):
         """The products [L, V] of every two of them, summed likewise."""
         ...
 
-    def summed(self, inverse: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
-        """Squares [L, V] of Ṽ = Σ inverse_τ·V_τ, and Ṽ times ``slope`` [L, V] as [L·V, N, C].
+    def summed(self, inverse: Tensor, factor: Tensor) -> tuple[Tensor, Slope]:
+        """Squares [L, V] of Ṽ = Σ inverse_τ·V_τ, and the gradient ``factor`` [L, V] times Ṽ.
 
         ``inverse`` is [T, L, V]. Nothing else may be asked afterwards.
         """
@@ -51,16 +55,11 @@ class Drifts(Protocol):
 
 
 def drifts_of(
-    problem: Problem,
-    gathered: Iterable[Chunk],
-    distances: Tensor,
-    coefficients: Coefficients,
-    *,
-    kept: bool,
+    problem: Problem, gathered: Iterable[Chunk], distances: Tensor, coefficients: Coefficients
 ) -> Drifts:
-    """The drifts from the distances [L·V, N, M]; ``kept`` where their products are needed too."""
+    """The drifts from the distances [L·V, N, M]."""
     found = None
-    if not kept and _gram_pays(problem, coefficients):
+    if _gram_pays(problem, coefficients):
         found = KeptCoefficients.of(problem, gathered, distances, coefficients)
     return found or KeptDrifts.of(problem, gathered, distances, coefficients)
 
@@ -116,28 +115,33 @@ class KeptDrifts:
         return found
 
     @implements("EQ-A6tau", "A6-order")
-    def summed(self, inverse: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    def summed(self, inverse: Tensor, factor: Tensor) -> tuple[Tensor, Slope]:
         """As :meth:`Drifts.summed`, in the memory of the first drift."""
         problem, summed = self.problem, self.drift[0]
         norms = summed.new_empty((1, *summed.shape[:2]))
-        factors = inverse.reshape(len(self.drift), -1, 1, 1).to(summed.dtype)
+        inverses = inverse.reshape(len(self.drift), -1, 1, 1).to(summed.dtype)
         for here in group_slices(problem):
-            part = summed[here].mul_(factors[0][here])
-            for each, factor in zip(self.drift[1:], factors[1:], strict=True):
-                part.addcmul_(each[here], factor[here])
+            part = summed[here].mul_(inverses[0][here])
+            for each, other in zip(self.drift[1:], inverses[1:], strict=True):
+                part.addcmul_(each[here], other[here])
             torch.linalg.vector_norm(part, dim=-1, out=norms[0, here])
-        squares = _squares(norms, [summed], problem).view(slope.shape)
-        return squares, summed.mul_(slope.reshape(-1, 1, 1).to(summed.dtype))
+        squares = _squares(norms, [summed], problem).view(factor.shape)
+        return squares, Slope(summed, factor)
 
 
 @dataclass(frozen=True)
 class KeptCoefficients:
-    """Every temperature's coefficients [L·V, T, N, M] in memory, and no drift."""
+    """Every temperature's coefficients [L·V, T, N, M] in memory, and no drift.
+
+    ``traces`` [L·V, T, T] are R_a·H·R_b summed over samples (:func:`_half_gram`), and ``terms``
+    [L·V, T] the size of what cancelled in those of a = b.
+    """
 
     problem: Problem
     gathered: Iterable[Chunk]
     coefficients: Tensor
-    energy: Tensor
+    traces: Tensor
+    terms: Tensor
 
     @classmethod
     def of(
@@ -148,43 +152,72 @@ class KeptCoefficients:
         coefficients: Coefficients,
     ) -> KeptCoefficients | None:
         """Keep the coefficients and form the traces; None where a trace cancels too far."""
-        labels, count, vectors, _ = problem.generated.shape
-        groups, temperatures = labels * vectors, len(problem.temperatures)
-        kept = distances.new_empty((groups, temperatures, count, problem.targets))
-        sums = torch.empty((2, groups, temperatures), dtype=problem.wide, device=distances.device)
+        groups, count, targets = distances.shape
+        temperatures = len(problem.temperatures)
+        kept = distances.new_empty((groups, temperatures, count, targets))
+        shape = (groups, temperatures + 1, temperatures)
+        sums = torch.empty(shape, dtype=problem.wide, device=distances.device)
         for chunk in gathered:
             if not _IN_RANGE[0] < chunk.norms.amax().item() < _IN_RANGE[1]:
                 return None
             here = chunk.groups
             gram = _half_gram(problem, distances[here], chunk.targets, chunk.norms.square())
-            found = coefficients.fill(chunk, distances[here], kept[here]).flatten(1, 2)
-            traces = torch.bmm(found, gram).mul_(found).sum(-1)
-            terms = (found * _signed(chunk.norms, problem)).sum(-1).square_()
-            of_rows = torch.stack([traces, terms]).view(2, -1, temperatures, count)
-            torch.sum(of_rows, -1, dtype=problem.wide, out=sums[:, here])
-        energy, terms = sums
-        if not bool((energy > CANCELLED * terms).all()):
+            found = coefficients.fill(chunk, distances[here], kept[here])
+            halves = torch.bmm(found.flatten(1, 2), gram).view_as(found)
+            of_rows = found.new_empty((len(found), *shape[1:], count))
+            part = torch.empty_like(found)
+            for index in range(temperatures):
+                torch.mul(found, halves[:, index : index + 1], out=part)
+                torch.sum(part, -1, out=of_rows[:, index])
+            torch.mul(found, _signed(chunk.norms, problem).unsqueeze(1), out=part)
+            torch.sum(part, -1, out=of_rows[:, temperatures]).square_()
+            torch.sum(of_rows, -1, dtype=problem.wide, out=sums[here])
+        traces, terms = sums[:, :temperatures], sums[:, temperatures]
+        if not bool((traces.diagonal(dim1=1, dim2=2) > CANCELLED * terms).all()):
             return None
-        return cls(problem, gathered, kept, energy.T.view(-1, labels, vectors))
+        return cls(problem, gathered, kept, traces, terms)
+
+    @property
+    def energy(self) -> Tensor:
+        """As :attr:`Drifts.energy`."""
+        return self._by_label(self.traces.diagonal(dim1=1, dim2=2))
 
     def crosses(self) -> list[Tensor]:
-        """They are not at hand."""
-        raise NotImplementedError("the products of two drifts are to be had from kept drifts")
+        """As :meth:`Drifts.crosses`."""
+        found = self._by_label((self.traces + self.traces.mT).flatten(1).mul_(0.5))
+        count = len(self.problem.temperatures)
+        return [found[one * count + two] for one, two in combinations(range(count), 2)]
 
-    def summed(self, inverse: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    def summed(self, inverse: Tensor, factor: Tensor) -> tuple[Tensor, Slope]:
         """As :meth:`Drifts.summed`: one product of all coefficients with the targets."""
-        problem, kept = self.problem, self.coefficients
+        kept = self.coefficients
         groups, _, count, targets = kept.shape
-        summed = kept.new_empty((groups, count, problem.generated.shape[-1]))
-        norms = kept.new_empty((1, groups, count))
-        factors = inverse.reshape(len(inverse), -1).T.unsqueeze(1).to(kept.dtype)
+        inverses = inverse.reshape(len(inverse), -1).T
+        folded = torch.bmm(inverses.unsqueeze(1).to(kept.dtype), kept.flatten(2))
+        folded = folded.view(groups, count, targets)
+        products = self.traces * inverses.unsqueeze(1) * inverses.unsqueeze(2)
+        squares, terms = products.sum((1, 2)), (self.terms.sqrt() * inverses).sum(1).square_()
+        few = targets <= _MANY_TARGETS * count and isinstance(self.gathered, list)
+        if few and bool((squares > CANCELLED * terms).all()):
+            parts = tuple(chunk.targets for chunk in self.gathered)
+            return squares.view(factor.shape), Slope(folded, factor, parts)
+        return self._formed(folded, factor)
+
+    def _formed(self, folded: Tensor, factor: Tensor) -> tuple[Tensor, Slope]:
+        """The squares of the drift and the gradient, from the product itself."""
+        problem = self.problem
+        drift = folded.new_empty((*folded.shape[:2], problem.generated.shape[-1]))
+        norms = folded.new_empty((1, *folded.shape[:2]))
         for chunk in self.gathered:
             here = chunk.groups
-            folded = torch.bmm(factors[here], kept[here].flatten(2)).view(-1, count, targets)
-            drift = torch.bmm(folded, chunk.targets, out=summed[here])
-            torch.linalg.vector_norm(drift, dim=-1, out=norms[0, here])
-        squares = _squares(norms, [summed], problem).view(slope.shape)
-        return squares, summed.mul_(slope.reshape(-1, 1, 1).to(summed.dtype))
+            torch.bmm(folded[here], chunk.targets, out=drift[here])
+            torch.linalg.vector_norm(drift[here], dim=-1, out=norms[0, here])
+        return _squares(norms, [drift], problem).view(factor.shape), Slope(drift, factor)
+
+    def _by_label(self, of_groups: Tensor) -> Tensor:
+        """[L·V, K] as [K, L, V]."""
+        labels, _, vectors, _ = self.problem.generated.shape
+        return of_groups.T.view(-1, labels, vectors)
 
 
 def _signed(norms: Tensor, problem: Problem) -> Tensor:
@@ -211,10 +244,11 @@ def _half_gram(problem: Problem, distances: Tensor, targets: Tensor, squares: Te
     # A sample's distance from itself is 0, whatever floor stands under it.
     own.diagonal(dim1=1, dim2=2).copy_(squares[:, first:last, 0])
     positive, other = targets[:, :first], targets[:, last:]
-    half[:, :first, :first] = torch.bmm(positive, positive.mT)
+    torch.bmm(positive, positive.mT, out=half[:, :first, :first])
     if last < targets.shape[1]:
-        half[:, last:, :first] = torch.bmm(other, positive.mT).mul_(2)
-        half[:, last:, last:] = torch.bmm(other, other.mT)
+        beside = half[:, last:, :first]
+        torch.baddbmm(beside, other, positive.mT, beta=0, alpha=2, out=beside)
+        torch.bmm(other, other.mT, out=half[:, last:, last:])
     return half
 
 

@@ -85,8 +85,9 @@ def fill_coefficients(distances: Tensor, kernel: Kernel, spare: Tensor, out: Ten
     """Fill ``out`` [B, T, N, M] with the drift's coefficients of distances [B, N, M].
 
     ``spare`` is memory of the same shape. The product of coefficients and targets is the drift.
-    Returns False, with nothing of use in ``out``, where samples are so far from one side or from
-    one another that the general path must be taken.
+    A sample's distance from itself is lost. Returns False, with nothing of use in ``out`` and the
+    distances as they were, where samples are so far from one side or from one another that the
+    general path must be taken.
     """
     own = self_entries(distances, kernel.targets)
     kept = own.clone()
@@ -94,7 +95,6 @@ def fill_coefficients(distances: Tensor, kernel: Kernel, spare: Tensor, out: Ten
     row = distances.amin(-1, keepdim=True)
     lowest, highest = row.aminmax(dim=1, keepdim=True)
     middle = (lowest + highest).mul_(0.5)
-    done = False
     for shifted in (False, True):
         column = _column(distances, row, spare[:, 0]) if shifted else None
         if not _serves(middle, highest, column, kernel):
@@ -103,10 +103,9 @@ def fill_coefficients(distances: Tensor, kernel: Kernel, spare: Tensor, out: Ten
         of_row = torch.sub(middle, row).mul_(kernel.rate)
         of_column = None if column is None else column * -kernel.rate
         if _balance_powers(spare, of_row, of_column, kernel, out):
-            done = True
-            break
+            return True
     own.copy_(kept)
-    return done
+    return False
 
 
 def _column(distances: Tensor, row: Tensor, spare: Tensor) -> Tensor:

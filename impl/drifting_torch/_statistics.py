@@ -43,14 +43,14 @@ def distance_sums(problem: Problem, distances: Tensor, columns: Tensor) -> Tenso
         sums, pairs = _all_pairs(problem, weight)
     else:
         sums = (columns * weight.unsqueeze(1)).sum(-1)
-        pairs = (count * weight.sum(-1, keepdim=True)).expand(labels, vectors).clone()
+        pairs = weight.sum(-1, keepdim=True).mul_(count).expand(labels, vectors)
     if readings.scale_self_pairs == "without":
         own = Targets(problem.positive.shape[1], masked=True)
         own_weight = weight[:, own.positives : own.positives + count].unsqueeze(1)
         own_distance = self_entries(distances, own).to(problem.wide).view(labels, vectors, count)
         sums = sums - (own_distance * own_weight).sum(-1)
         pairs = pairs - own_weight.sum(-1)
-    return torch.stack([_shared(sums, readings), _shared(pairs, readings)])
+    return _shared(torch.stack([sums, pairs]), readings)
 
 
 def feature_scale_from(problem: Problem, sums: Tensor) -> Tensor:
@@ -93,22 +93,24 @@ def _all_pairs(problem: Problem, weight: Tensor) -> tuple[Tensor, Tensor]:
             if problem.readings.floors == "release":
                 found.clamp_min_(RELEASE_DISTANCE)
             sums[label, vector] = (found.sum(-2, dtype=problem.wide) * weight[label]).sum()
-    pairs = count * vectors * weight.sum(-1, keepdim=True).expand(labels, vectors)
-    return sums, pairs.clone()
+    pairs = weight.sum(-1, keepdim=True).mul_(count * vectors).expand(labels, vectors)
+    return sums, pairs
 
 
-def used_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """The divisors of the coordinates and of the distances, after the readings' floors.
+def inverse_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor]:
+    """What coordinates and distances are multiplied by, after the readings' floors.
 
-    The second is in units where the distances' mean is √C, as it is for φ̃ = φ/S (EQ-20).
+    The second leads to units where the distances' mean is √C, as it is for φ̃ = φ/S (EQ-20).
     """
-    if problem.readings.floors == "none":
-        return feature_scale, feature_scale
+    if problem.readings.floors == "release":
+        root = math.sqrt(problem.generated.shape[-1])
+        of_distance = (feature_scale * root).clamp_min_(1e-3).reciprocal_().mul_(root)
+        return feature_scale.clamp_min(1e-3).reciprocal_(), of_distance
     if problem.readings.floors == "seed":
-        floored = feature_scale.clamp_min(1e-8)
-        return floored, floored
-    root = math.sqrt(problem.generated.shape[-1])
-    return feature_scale.clamp_min(1e-3), (feature_scale * root).clamp_min(1e-3) / root
+        inverse = feature_scale.clamp_min(1e-8).reciprocal_()
+    else:
+        inverse = reciprocal(feature_scale)
+    return inverse, inverse
 
 
 def reciprocal(scale: Tensor) -> Tensor:
@@ -116,12 +118,11 @@ def reciprocal(scale: Tensor) -> Tensor:
     return scale.reciprocal().masked_fill_(scale == 0, 0.0)
 
 
-def drift_sums(problem: Problem, energy: Tensor) -> Tensor:
-    """Squares of the drifts and the number of their entries [T+1, 1|L, 1|V] over the scope."""
+def drift_sums(problem: Problem, energy: Tensor) -> tuple[Tensor, int]:
+    """Squares of the drifts [T, 1|L, 1|V] over the scope, and the number of entries summed."""
     _, count, _, channels = problem.generated.shape
     sums = _shared(energy, problem.readings)
-    groups = energy[0].numel() // sums[0].numel()
-    return torch.cat([sums, torch.full_like(sums[:1], groups * count * channels)])
+    return sums, energy.numel() // sums.numel() * count * channels
 
 
 def cross_sums(problem: Problem, products: list[Tensor]) -> list[Tensor]:
@@ -130,6 +131,9 @@ def cross_sums(problem: Problem, products: list[Tensor]) -> list[Tensor]:
 
 
 def inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
+    """What V is multiplied by [T, 1|L, 1|V], after the readings' floors; 1 without A.6."""
+    if not problem.normalized:
+        return torch.ones_like(drift_scale)
     floors = problem.readings.floors
     if floors == "release":
         return drift_scale.square().clamp_min(1e-8).rsqrt()

@@ -20,6 +20,7 @@ from drifting_torch import _core, _triton
 from drifting_torch._core import Solution, Statistics
 from drifting_torch._launches import MOST, Kept, Launches, Results, kind
 from drifting_torch._problem import Problem
+from drifting_torch._slopes import Slope
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,9 @@ def _of_solutions(problem: Problem, solutions: Sequence[Solution], processes: in
             )
         )
     )
-    return Solved(results, torch.stack(shares).float(), slopes=[each.slope for each in solutions])
+    return Solved(
+        results, torch.stack(shares).float(), slopes=[each.slope.whole() for each in solutions]
+    )
 
 
 def alone(problem: Problem) -> Solution:
@@ -179,7 +182,7 @@ def alone(problem: Problem) -> Solution:
                 _triton.give_up(error)
                 break
         statistics = Statistics(results.feature_scale[0], results.drift_scale[0])
-        return Solution(results.per_label[0], slope, statistics)
+        return Solution(results.per_label[0], Slope.of(slope), statistics)
     return _core.alone(problem)
 
 

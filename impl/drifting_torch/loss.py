@@ -352,11 +352,10 @@ def _target_weights(
             check_weight(name, value, (labels, width), device)
     kind = (labels, dtype.itemsize, *(width for _, _, width in parts))
     if kind not in made:
-        columns = [
-            torch.ones((labels, width), dtype=dtype, device=device)
-            if value is None
-            else value.detach().to(dtype)
-            for _, value, width in parts
-        ]
-        made[kind] = torch.cat(columns, dim=1)
+        widths = [width for _, _, width in parts]
+        weight = torch.ones((labels, sum(widths)), dtype=dtype, device=device)
+        for (_, value, _), into in zip(parts, weight.split(widths, 1), strict=True):
+            if value is not None:
+                into.copy_(value.detach())
+        made[kind] = weight
     return made[kind]
