@@ -209,6 +209,15 @@ def test_a_common_mean(mean: float) -> None:
     agree(given, limit=1e-4)
 
 
+@pytest.mark.parametrize("channels", [24, 160])
+@pytest.mark.usefixtures("interpreted")
+def test_the_first_sample_lies_far_off(channels: int) -> None:
+    """A group is measured from the mean of its generated samples, not from one of them."""
+    given = inputs(33, 9, 4, channels)
+    given["generated"][:, 0] += 1e3
+    agree(given, limit=2e-5)
+
+
 @pytest.mark.usefixtures("interpreted")
 def test_far_clusters() -> None:
     given = inputs()

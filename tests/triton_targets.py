@@ -111,13 +111,15 @@ def launched(
     launches.tile = lambda kernel: _tiles.fitting(  # pyright: ignore[reportAttributeAccessIssue]
         kernel, sizes, launches.gram, target.shared
     )
-    distances, gram, sums = launches.measure()
+    distances, gram, means, sums = launches.measure()
     _, units = launches.scale(sums)
-    normalizers, products = launches.correlate(distances, gram, units, crossed=launches.crossed)
+    normalizers, products = launches.correlate(
+        distances, gram, means, units, crossed=launches.crossed
+    )
     drift = launches.drift(products, mean=True)
     arriving = list(drift[3].unbind())
     outs = [torch.empty_like(each.generated) for each in problems]
-    kept = Kept(distances, normalizers, units, drift[1])
+    kept = Kept(distances, means, normalizers, units, drift[1])
     launches.gradient(kept, drift[4], range(len(problems)), arriving, [None] * len(problems), outs)
     return calls
 

@@ -79,6 +79,7 @@ class Kept:
     """What the backward pass needs besides the inputs."""
 
     distances: Tensor
+    means: Tensor
     normalizers: Tensor
     units: Tensor
     inverses: Tensor
@@ -189,12 +190,16 @@ class Launches:
         }
 
     @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
-    def measure(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Distances [groups, N, M], inner products, and the sums that S is the ratio of."""
+    def measure(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Distances [groups, N+1, M], inner products, means [groups, C], and what S is made of.
+
+        The last row are the targets' distances from the mean of the group's generated samples.
+        """
         groups, problem = sum(self.groups), self.problems[0]
-        distances = self._empty(groups, self.count, problem.targets)
+        distances = self._empty(groups, self.count + 1, problem.targets)
         rest = self.positives + self.others
         gram = self._empty(groups, rest, rest) if self.gram else distances
+        means = self._empty(groups, self.channels)
         sums = self._empty(2, groups, dtype=torch.float64)
         self._launch(
             "measure",
@@ -203,6 +208,7 @@ class Launches:
             weight=sums if self._weight is None else self._weight,
             distances=distances,
             gram=gram,
+            means=means,
             sums=sums,
             groups=groups,
             floor=RELEASE_DISTANCE if self.readings.floors == "release" else 0.0,
@@ -213,7 +219,7 @@ class Launches:
             THRESHOLD=near(torch.float32),
             **self._shaped("measure"),
         )
-        return distances, gram, sums
+        return distances, gram, means, sums
 
     def _statistics(self) -> dict[str, Any]:
         """What the two small kernels share."""
@@ -299,7 +305,7 @@ class Launches:
 
     @implements("EQ-22", "EQ-23", "A6-tau", "ALG2-10")
     def correlate(
-        self, distances: Tensor, gram: Tensor, units: Tensor, *, crossed: bool
+        self, distances: Tensor, gram: Tensor, means: Tensor, units: Tensor, *, crossed: bool
     ) -> tuple[Tensor, Tensor]:
         """What makes coefficients of distances [groups, T, 3N + M], and products of two drifts.
 
@@ -317,6 +323,7 @@ class Launches:
             weight=units if self._weight is None else self._weight,
             distances=distances,
             gram=gram,
+            means=means,
             normalizers=normalizers,
             units=units,
             products=products,
@@ -456,6 +463,7 @@ class Launches:
             bases=self._told(starts),
             weight=kept.units if self._weight is None else self._weight,
             distances=kept.distances,
+            means=kept.means,
             normalizers=kept.normalizers,
             units=kept.units,
             inverses=kept.inverses,

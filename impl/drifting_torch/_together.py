@@ -7,7 +7,7 @@ it is told the sums over all processes that have arrived already.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import ModuleType
 from typing import Any
 
@@ -87,13 +87,13 @@ def solving(bucket: Bucket, *, many: bool = False, processes: int = 1) -> Steps:
 def _by_kernels(launches: Launches, many: bool, processes: int) -> Steps:
     across = many and launches.batch
     mean = launches.readings.label_reduction == "mean"
-    distances, gram, sums = launches.measure()
+    distances, gram, means, sums = launches.measure()
     totals = None
     if across:
         totals = _joined((yield launches.scale_sums(sums)))
     feature_scale, units = launches.scale(sums, totals)
     crossed = launches.crossed or across
-    normalizers, products = launches.correlate(distances, gram, units, crossed=crossed)
+    normalizers, products = launches.correlate(distances, gram, means, units, crossed=crossed)
     del gram
     totals = None
     if across:
@@ -108,7 +108,7 @@ def _by_kernels(launches: Launches, many: bool, processes: int) -> Steps:
         squares, there = torch.stack((yield [each.double() for each in own])).float().unbind(1)
         shares = shares / there if mean else shares
         results = replace(results, losses=[*(squares / there if mean else squares).unbind()])
-    return Solved(results, shares, Kept(distances, normalizers, units, drift[1]))
+    return Solved(results, shares, Kept(distances, means, normalizers, units, drift[1]))
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:
@@ -230,7 +230,9 @@ class _Together(torch.autograd.Function):
             for problem in bucket.problems
             for each in (problem.generated, problem.positive, problem.unconditional)
         ]
-        kept = [None] * 4 if solved.kept is None else list(vars(solved.kept).values())
+        kept = (
+            [None] * len(fields(Kept)) if solved.kept is None else list(vars(solved.kept).values())
+        )
         received = [each for turn in solved.received for each in turn]
         slopes = solved.slopes or []
         ctx.slopes = bool(slopes)
@@ -284,7 +286,9 @@ def _gradients(
     saved = enumerate(ctx.saved_tensors)
     weight, shares, *others = [ctx.inferred.get(index, each) for index, each in saved]
     others: list[Any]
-    kept, samples, rest = others[:4], others[4 : 4 + 3 * size], others[4 + 3 * size :]
+    first = len(fields(Kept))
+    last = first + 3 * size
+    kept, samples, rest = others[:first], others[first:last], others[last:]
     problems = [
         Problem(*samples[at : at + 3], weight=weight, **ctx.options) for at in range(0, 3 * size, 3)
     ]

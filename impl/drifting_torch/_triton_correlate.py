@@ -47,12 +47,10 @@ def _inner(distances, at, norms_n, norms_m, n, m, count, size, step_n, step_m, O
 
 
 @triton.jit
-def _norms(distances, at, m, size, OWN: tl.constexpr):
-    """Distances of one set from the first generated sample."""
+def _norms(distances, at, m, size):
+    """Distances of one set from the generated samples' mean; ``distances`` is that row."""
     found = tl.load(distances + at + m, mask=m < size, other=0.0)
-    if OWN:
-        found = tl.where(m == 0, 0.0, found)
-    return found
+    return tl.where(m < size, found, 0.0)  # said twice: fewer registers spill
 
 
 @triton.jit
@@ -77,14 +75,15 @@ def _along(
     They are positives, the generated samples (``OWN``), or unconditional samples, from ``at``.
     """
     targets, rest, last = positives + count + others, positives + others, positives + count
-    norms = _norms(distances, at, m, size, OWN)
+    from_mean = distances + count * targets
+    norms = _norms(from_mean, at, m, size)
     r = coefficients(
         distances, weight, known, at, rate, scale, mask, n, m, count, size, targets,
         POSITIVE, OWN, WEIGHTED, EXCLUDED, FLOOR,
     )  # fmt: skip
     terms += tl.sum(tl.abs(r) * norms[None, :], 1)
     if OWN:
-        norms_i = _norms(distances, 0, i, positives, False)
+        norms_i = _norms(from_mean, 0, i, positives)
         tile = _inner(distances, 0, norms, norms_i, m, i, count, positives, targets, 1, False)
         q_p = tl.dot(r, tile, q_p, input_precision=PRECISION)
         tile = _inner(
@@ -92,7 +91,7 @@ def _along(
         )  # fmt: skip
         q_x = tl.dot(r, tile, q_x, input_precision=PRECISION)
         if U > 0:
-            norms_j = _norms(distances, last, j, others, False)
+            norms_j = _norms(from_mean, last, j, others)
             tile = _inner(distances, last, norms, norms_j, m, j, count, others, targets, 1, False)
             q_u = tl.dot(r, tile, q_u, input_precision=PRECISION)
     else:
@@ -129,7 +128,7 @@ def _by_traces(
     for a in range(T):
         rate = pick(rates, a, T)
         n, i, j = anew(places_n, rate), anew(places_i, rate), anew(places_j, rate)
-        norms_n = _norms(distances, positives, n, count, True)
+        norms_n = _norms(distances + count * targets, positives, n, count)
         known = normalizers + a * wide
         q_p, q_x, q_u = nothing(N, P, U)
         terms = tl.zeros((N,), tl.float32)
@@ -223,7 +222,7 @@ def _moved(
 
 @triton.jit
 def _directly(
-    x, p, u, distances, weight, normalizers, rates, unit, scale, mask, products, groups,
+    x, p, u, means, distances, weight, normalizers, rates, unit, scale, mask, products, groups,
     n, count, positives, others, channels, x_n, x_c, p_n, p_c, u_n, u_c,
     C: tl.constexpr, K: tl.constexpr, T: tl.constexpr, SLOTS: tl.constexpr,
     CROSSED: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr,
@@ -248,7 +247,7 @@ def _directly(
             rows = tl.zeros((n.shape[0],), tl.float32)
             for start in range(0, channels, C):
                 c = start + tl.arange(0, C)
-                reference = reference_of(x, c, channels, x_c)
+                reference = reference_of(means, c, channels)
                 moved = tl.zeros((n.shape[0], C), tl.float32)
                 moved = _moved(
                     moved, p, c, channels, p_n, p_c, reference, distances, weight, of_a, of_b,
@@ -275,7 +274,7 @@ def _directly(
 
 @triton.jit(do_not_specialize=COUNTS)
 def correlate(
-    xs, ps, us, strides, firsts, vectors, weight, distances, gram, normalizers, units, rates,
+    xs, ps, us, strides, firsts, vectors, weight, distances, gram, means, normalizers, units, rates,
     products, groups, cells, cell_firsts, count, positives, others, channels, mask,
     S: tl.constexpr, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, C: tl.constexpr,
     T: tl.constexpr, SLOTS: tl.constexpr, CROSSED: tl.constexpr, ALIGNED: tl.constexpr,
@@ -299,7 +298,7 @@ def correlate(
     if U > 0:
         j = tl.arange(0, U)
     targets = positives + count + others
-    distances += group * count * targets
+    distances += group * (count + 1) * targets
     products += group
     if WEIGHTED:
         weight += label * targets
@@ -332,7 +331,8 @@ def correlate(
         if U > 0:
             u, u_n, u_c = samples_of(us, strides, 8, label, vector, segment, S, ALIGNED)
         _directly(
-            x, p, u, distances, weight, normalizers, rates, unit, scale, mask, products, groups,
+            x, p, u, means + group * channels, distances, weight, normalizers, rates, unit, scale,
+            mask, products, groups,
             n, count, positives, others, channels, x_n, x_c, p_n, p_c, u_n, u_c,
             C, 16, T, SLOTS, CROSSED, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
         )  # fmt: skip

@@ -24,10 +24,10 @@ from drifting_torch._triton_segments import (
 
 
 @triton.jit
-def _move(r_p, r_x, r_u, x, p, u, n, i, j, c, count, positives, others, channels,
+def _move(r_p, r_x, r_u, x, p, u, means, n, i, j, c, count, positives, others, channels,
           x_n, x_c, p_n, p_c, u_n, u_c, U: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
     """Coefficients times a block of the targets' channels."""
-    reference = reference_of(x, c, channels, x_c)
+    reference = reference_of(means, c, channels)
     b = load_tile(p, i, c, positives, channels, p_n, p_c, reference)
     found = tl.dot(r_p, b, input_precision=PRECISION)
     a = load_tile(x, n, c, count, channels, x_n, x_c, reference)
@@ -89,7 +89,8 @@ def _moved_by_all(
 
 @triton.jit(do_not_specialize=COUNTS)
 def gradient(
-    xs, ps, us, strides, outs, firsts, bases, vectors, weight, distances, normalizers, units, rates,
+    xs, ps, us, strides, outs, firsts, bases, vectors, weight, distances, means, normalizers, units,
+    rates,
     inverses, of_loss, of_label, given, shares, cells, cell_firsts,
     count, positives, others, channels, mask, factor, always,
     S: tl.constexpr, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, C: tl.constexpr,
@@ -119,7 +120,8 @@ def gradient(
         u, u_n, u_c = samples_of(us, strides, 8, label, vector, segment, S, ALIGNED)
         j = tl.arange(0, U)
     targets = positives + count + others
-    distances += group * count * targets
+    distances += group * (count + 1) * targets
+    means += group * channels
     if WEIGHTED:
         weight += label * targets
     first = number(cell_firsts, segment, S)
@@ -145,10 +147,10 @@ def gradient(
     for start in range(0, channels, C):
         c = start + tl.arange(0, C)
         if WHOLE:
-            moved = _move(k_p, k_x, k_u, x, p, u, n, i, j, c, count, positives, others,
+            moved = _move(k_p, k_x, k_u, x, p, u, means, n, i, j, c, count, positives, others,
                           channels, x_n, x_c, p_n, p_c, u_n, u_c, U, PRECISION)  # fmt: skip
         else:
-            reference = reference_of(x, c, channels, x_c)
+            reference = reference_of(means, c, channels)
             moved = tl.zeros((N, C), tl.float32)
             moved = _moved_by_all(
                 moved, p, c, channels, p_n, p_c, reference, distances, weight, normalizers,

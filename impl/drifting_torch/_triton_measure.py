@@ -2,8 +2,7 @@
 
 A group's targets come as three tiles (positives, generated samples, unconditional samples), padded
 to powers of two; channels are streamed in blocks, read in place through the features' strides and
-measured from the group's first generated sample, so that a common mean costs no digits. (One that
-lies a thousand spreads from all others does cost them some: their gradient errs by 2e-4.)
+measured from the mean of the group's generated samples, so that a common mean costs no digits.
 """
 
 # Triton's language is typed by its compiler.
@@ -18,9 +17,9 @@ import triton.language as tl
 from drifting_torch._triton_affinities import weights_of
 from drifting_torch._triton_segments import (
     COUNTS,
+    centred_tile,
     load_tile,
     number,
-    reference_of,
     samples_of,
     segment_of,
 )
@@ -78,15 +77,18 @@ def _weighted(found, weight, at, m, size, WEIGHTED: tl.constexpr):
 
 @triton.jit(do_not_specialize=COUNTS)
 def measure(
-    xs, ps, us, strides, firsts, vectors, weight, distances, gram, sums,
+    xs, ps, us, strides, firsts, vectors, weight, distances, gram, means, sums,
     groups, count, positives, others, channels, floor,
     S: tl.constexpr, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, C: tl.constexpr,
     ALIGNED: tl.constexpr, GRAM: tl.constexpr, WEIGHTED: tl.constexpr,
     ATTRACTING: tl.constexpr, REPELLING: tl.constexpr, OWN: tl.constexpr,
     THRESHOLD: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Distances [groups, N, M], inner products, and what S is the ratio of [2, groups].
+    """Distances [groups, N+1, M], inner products, and what S is the ratio of [2, groups].
 
+    The last row are the targets' distances from the mean of the generated samples, from which the
+    inner products of positives and unconditional samples [groups, P+U, P+U] are measured, and
+    which is left in ``means`` [groups, C].
     ``ATTRACTING`` and ``REPELLING`` say whether positives and negatives count in S, ``OWN``
     whether a sample's distance from itself does.
     """
@@ -110,8 +112,8 @@ def measure(
             p_u, u_u = tl.zeros((P, U), tl.float32), tl.zeros((U, U), tl.float32)
     for first in range(0, channels, C):
         c = first + tl.arange(0, C)
-        reference = reference_of(x, c, channels, x_c)
-        a = load_tile(x, n, c, count, channels, x_n, x_c, reference)
+        a, reference = centred_tile(x, n, c, count, channels, x_n, x_c)
+        tl.store(means + group * channels + c, reference, mask=c < channels)
         b = load_tile(p, i, c, positives, channels, p_n, p_c, reference)
         with_x = tl.dot(a, tl.trans(a), with_x, input_precision=PRECISION)
         with_p = tl.dot(a, tl.trans(b), with_p, input_precision=PRECISION)
@@ -134,7 +136,12 @@ def measure(
             _store(gram + positives, p_u, i, j, positives, others, rest)
             _store(gram + positives * rest + positives, u_u, j, j, others, others, rest)
     targets = positives + count + others
-    distances += group * count * targets
+    distances += group * (count + 1) * targets
+    from_mean = distances + count * targets
+    tl.store(from_mean + i, tl.sqrt(pp), mask=i < positives)
+    tl.store(from_mean + positives + n, tl.sqrt(xx), mask=n < count)
+    if U > 0:
+        tl.store(from_mean + positives + count + j, tl.sqrt(uu), mask=j < others)
     if WEIGHTED:
         weight += label * targets
     total = tl.zeros((), tl.float64)

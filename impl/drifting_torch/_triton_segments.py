@@ -97,10 +97,20 @@ def load_tile(pointer, at_sample, at_channel, size, channels, stride_n, stride_c
 
 
 @triton.jit
-def reference_of(pointer, at_channel, channels, stride_c):
-    """The first generated sample's channels, from which a group is measured."""
-    inside = at_channel < channels
-    return tl.load(pointer + at_channel * stride_c, mask=inside, other=0.0).to(tl.float32)
+def centred_tile(pointer, at_sample, at_channel, size, channels, stride_n, stride_c):
+    """The generated samples, all in one tile, measured from their mean, and the mean."""
+    rows = at_sample.to(tl.int64)[:, None] * stride_n
+    inside = (at_sample < size)[:, None] & (at_channel < channels)[None, :]
+    values = tl.load(pointer + rows + at_channel[None, :] * stride_c, mask=inside, other=0.0)
+    values = values.to(tl.float32)
+    mean = tl.sum(values, 0) / size
+    return tl.where(inside, values - mean[None, :], 0.0), mean
+
+
+@triton.jit
+def reference_of(means, at_channel, channels):
+    """What a group is measured from: its generated samples' mean."""
+    return tl.load(means + at_channel, mask=at_channel < channels, other=0.0)
 
 
 @triton.jit
