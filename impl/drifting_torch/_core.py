@@ -203,8 +203,8 @@ class DriftingLossFunction(torch.autograd.Function):
             for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)
         )
         ctx.save_for_backward(*solution.slope.tensors)
-        like = torch.empty_like(generated, device="meta")
-        ctx.size, ctx.strides, ctx.generated_dtype = like.shape, like.stride(), like.dtype
+        ctx.strides = torch.empty_like(generated, device="meta").stride()
+        ctx.generated_dtype = generated.dtype
         ctx.mark_non_differentiable(*outputs[1:])
         ctx.set_materialize_grads(False)
         return outputs  # pyright: ignore[reportReturnType] -- three, as made above
@@ -219,8 +219,7 @@ class DriftingLossFunction(torch.autograd.Function):
         if arriving is None:
             return None, None, None
         slope = Slope.joined(*ctx.saved_tensors)
-        out = slope.kept.new_empty_strided(ctx.size, ctx.strides)
-        return slope.times(arriving, out).to(ctx.generated_dtype), None, None
+        return slope.times(arriving, ctx.strides).to(ctx.generated_dtype), None, None
 
 
 def loss_dtype(generated: Tensor) -> torch.dtype:

@@ -40,16 +40,24 @@ class Slope:
         """From :attr:`tensors`."""
         return cls(kept, factor, targets)
 
-    def times(self, arriving: Tensor, out: Tensor) -> Tensor:
-        """Each label's gradient times what arrives for it [L], in ``out`` [L, N, V, C]."""
+    def times(self, arriving: Tensor, strides: tuple[int, ...] | None = None) -> Tensor:
+        """Each label's gradient times what arrives for it [L]: [L, N, V, C].
+
+        With ``strides`` that keep channels side by side it has these, else those of [L, V, N, C].
+        """
+        labels, vectors = self.factor.shape
+        count, channels = self.kept.shape[1], (*self.targets, self.kept)[0].shape[2]
         factor = (self.factor * arriving.to(self.factor.dtype).unsqueeze(1)).to(self.kept.dtype)
+        if strides is None or strides[3] != 1:
+            out = self.kept.new_empty((labels, vectors, count, channels)).transpose(1, 2)
+        else:
+            out = self.kept.new_empty_strided((labels, count, vectors, channels), strides)
         by_vector = out.transpose(1, 2)
         if not self.targets:
             kept = self.kept.view(by_vector.shape)
             torch.mul(kept, factor[:, :, None, None], out=by_vector)
             return out
         coefficients = self.kept * factor.view(-1, 1, 1)
-        vectors = factor.shape[1]
         for groups, targets in self._by_label(vectors):
             label, first = divmod(groups.start, vectors)
             into = by_vector[label, first : first + len(targets)]
@@ -58,11 +66,7 @@ class Slope:
 
     def whole(self) -> Tensor:
         """All of it [L, N, V, C], as [L, V, N, C] in memory."""
-        labels, vectors = self.factor.shape
-        channels = (self.targets[0] if self.targets else self.kept).shape[-1]
-        shape = (labels, vectors, self.kept.shape[1], channels)
-        out = self.kept.new_empty(shape).transpose(1, 2)
-        return self.times(torch.ones_like(self.factor[:, 0]), out)
+        return self.times(torch.ones_like(self.factor[:, 0]))
 
     def _by_label(self, vectors: int) -> Iterator[tuple[slice, Tensor]]:
         """The targets of some vectors of one label, and which groups they are."""
