@@ -235,3 +235,19 @@ def test_traces_of_many_processes(name: str) -> None:
         assert solution.loss is not None
         torch.testing.assert_close(solution.loss, alone.loss.detach(), rtol=1e-11, atol=0)
         torch.testing.assert_close(solution.slope.whole(), gradient[part], rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("coincident", [False, True])
+def test_padding_between_rows_is_not_seen(
+    coincident: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """512 float64 channels fill a page: rows of gathered targets lie apart from one another."""
+    given, positive = samples(2, 5, 3, 512, seed=13), samples(2, 6, 3, 512, seed=14)
+    if coincident:
+        positive[:, :5] = given
+    gradients: list[Tensor] = []
+    for padding in (_problem._PADDING, 0):
+        monkeypatch.setattr(_problem, "_PADDING", padding)
+        leaf = given.clone().requires_grad_()
+        gradients += torch.autograd.grad(drifting_loss(leaf, positive).loss, leaf)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-14)

@@ -163,7 +163,7 @@ class KeptCoefficients:
             here = chunk.groups
             gram = _half_gram(problem, distances[here], chunk.targets, chunk.norms.square())
             found = coefficients.fill(chunk, distances[here], kept[here])
-            halves = torch.bmm(found.flatten(1, 2), gram).view_as(found)
+            halves = _times_half(found.flatten(1, 2), gram, problem).view_as(found)
             of_rows = found.new_empty((len(found), *shape[1:], count))
             part = torch.empty_like(found)
             for index in range(temperatures):
@@ -244,12 +244,24 @@ def _half_gram(problem: Problem, distances: Tensor, targets: Tensor, squares: Te
     # A sample's distance from itself is 0, whatever floor stands under it.
     own.diagonal(dim1=1, dim2=2).copy_(squares[:, first:last, 0])
     positive, other = targets[:, :first], targets[:, last:]
-    torch.bmm(positive, positive.mT, out=half[:, :first, :first])
+    middle = first // 2
+    upper, lower = positive.split([middle, first - middle], 1)
+    torch.bmm(upper, positive.mT, out=half[:, :middle, :first])
+    half[:, :middle, middle:first].mul_(2)
+    torch.bmm(lower, lower.mT, out=half[:, middle:first, middle:first])
     if last < targets.shape[1]:
         beside = half[:, last:, :first]
         torch.baddbmm(beside, other, positive.mT, beta=0, alpha=2, out=beside)
         torch.bmm(other, other.mT, out=half[:, last:, last:])
     return half
+
+
+def _times_half(rows: Tensor, half: Tensor, problem: Problem) -> Tensor:
+    """Rows [B, K, M] times H [B, M, M], whose first rows are 0 beyond the positives."""
+    first = problem.positive.shape[1]
+    found = torch.bmm(rows[..., first:], half[:, first:])
+    found[..., :first].baddbmm_(rows[..., :first], half[:, :first, :first])
+    return found
 
 
 def _squares(norms: Tensor, drifts: list[Tensor], problem: Problem) -> Tensor:

@@ -22,6 +22,9 @@ _KEPT_ENTRIES = 3 * 2**22
 
 _CHUNK_ENTRIES_ELSEWHERE = 2**25
 
+_PAGE, _PADDING = 4096, 32
+"""Rows a multiple of so many bytes apart share few lines of a cache: there they are padded."""
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -121,9 +124,10 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
     size = groups.stop - groups.start
     labels = slice(label, label + max(1, size // vectors))
     width = slice(vector, vector + min(size, vectors))
+    apart = channels + (_PADDING if channels * problem.dtype.itemsize % _PAGE == 0 else 0)
     gathered = torch.empty(
-        (size, problem.targets, channels), dtype=problem.dtype, device=problem.generated.device
-    )
+        (size, problem.targets, apart), dtype=problem.dtype, device=problem.generated.device
+    )[..., :channels]
     shaped = gathered.view(-1, width.stop - width.start, problem.targets, channels)
     sizes = [each.shape[1] for each in problem.sets]
     positive, generated, *others = shaped.split(sizes, 2)
