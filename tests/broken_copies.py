@@ -83,12 +83,13 @@ def _aliased(affinity: Tensor, targets: Targets) -> Tensor:
     return affinity
 
 
-_drift_scale = _core._drift_scale
+_drift_sums = _core.drift_sums
 
 
-def _without_channels(problem: _core.Problem, sums: Tensor, entries: Tensor | int) -> Tensor:
+def _without_channels(problem: _core.Problem, energy: Tensor) -> tuple[Tensor, int]:
     """D28: λ is the root of the mean squared norm, not divided by C."""
-    return _drift_scale(problem, sums, entries) / math.sqrt(problem.generated.shape[-1])
+    sums, entries = _drift_sums(problem, energy)
+    return sums, entries // problem.generated.shape[-1]
 
 
 def _plain_gram(
@@ -198,6 +199,6 @@ d24 = _Reread("D24", temperature_aggregation="per_temperature_mse")
 d25 = _Reread("D25", temperature_aggregation="per_temperature_mse_mean")
 d15 = _Patched("D15", "balanced", _aliased)
 d18 = _Uncentred("D18", "measure_distances", _without_centring)
-d28 = _Patched("D28", "_drift_scale", _without_channels)
+d28 = _Patched("D28", "drift_sums", _without_channels)
 d61 = _Differentiated()
 gram = _Patched("centred Gram without repair", "pair_distances", _plain_gram)

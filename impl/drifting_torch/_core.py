@@ -80,12 +80,6 @@ def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tens
     return distances, distance_sums(problem, distances, columns.view(labels, vectors, -1))
 
 
-def _drift_scale(problem: Problem, sums: Tensor, entries: Tensor | int) -> Tensor:
-    """λ [T, 1|L, 1|V]: root mean square of V over its scope, from :func:`drift_sums`."""
-    del problem
-    return (sums / entries).sqrt()
-
-
 @implements("EQ-26", "A6-mse", "A5-sum")
 def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor, Solution]:
     """Solve a problem, yielding sums over this process's labels, to be sent those over all.
@@ -110,9 +104,8 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
     if across:
         totals = yield _totals(problem, sums, entries, drifts)
         count = len(problem.temperatures)
-        drift_scale = _drift_scale(problem, totals[:count], totals[count])
-    else:
-        drift_scale = _drift_scale(problem, sums, entries)
+        sums, entries = totals[:count], totals[count]
+    drift_scale = (sums / entries).sqrt()
     inverse = inverse_drift_scale(problem, drift_scale)
     per_label, slope = _mean_square(problem, drifts, inverse, per_coordinate)
     del gathered, drifts
