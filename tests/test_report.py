@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -16,6 +17,7 @@ from drifting_parity.report import wording
 from drifting_parity.report.as_json import to_json
 from drifting_parity.report.data import Report, Verdict
 from drifting_parity.report.markdown import markdown
+from drifting_parity.report.screen import first_screen
 from drifting_parity.report.terminal import terminal
 
 FIXTURES = ("good_report", "broken_report", "infinite_report")
@@ -48,7 +50,7 @@ def test_json_follows_the_schema(
     [
         (("clauses", 0, "verdict"), "skipped"),
         (("clauses", 0, "headroom"), "small"),
-        (("schema",), 2),
+        (("schema",), 1),
         (("summary", "total"), -1),
         (("paper", "scan_sha256"), "234c"),
         (("unheard", "of"), 1),
@@ -76,9 +78,10 @@ def test_the_schema_knows_every_verdict(validator: jsonschema.Draft202012Validat
 
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_text_keeps_to_the_width(width: int, report: Report) -> None:
-    for line in terminal(report, width).splitlines()[:-1]:
-        copied = "drifting-parity report" in line or line.lstrip().startswith("judged")
-        assert copied or cell_len(line) <= width, line
+    for verbose in (False, True):
+        for line in terminal(report, width, verbose=verbose).splitlines()[:-1]:
+            copied = "drifting-parity report --implementation" in line
+            assert copied or cell_len(line) <= width, line
 
 
 def test_text_has_no_escapes_unless_asked(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +100,9 @@ def test_text_respects_no_color(good_report: Report, monkeypatch: pytest.MonkeyP
 
 
 def test_text_names_what_was_judged(good_report: Report) -> None:
-    text = terminal(good_report, 80)
+    text = terminal(good_report, 80, verbose=True)
     for part in (
-        *("arXiv 2602.04770", "234cead3f889b1b217394d0fddc46d9744709b5d61279a6860d3810604d72def"),
+        *("2602.04770", "234cead3f889b1b217394d0fddc46d9744709b5d61279a6860d3810604d72def"),
         *("attribute_with_a_long_name", "cpu · float64 · seed 0", "torch 2.13.0"),
         *("Sec. 3.3  Designing the Drifting Field", "A.6  Feature and Drift Normalization"),
         *("2e-15 ≤ 1e-10", "2e-05", "40", "not executable"),
@@ -111,8 +114,38 @@ def test_text_names_what_was_judged(good_report: Report) -> None:
     assert text.splitlines()[-1].startswith("parity holds: ")
 
 
-def test_text_says_what_fails_and_how_to_see_it_again(broken_report: Report) -> None:
-    text = terminal(broken_report, 80)
+def test_the_first_screen_has_the_outcome_the_counts_and_what_was_not_observed(
+    broken_report: Report, good_report: Report
+) -> None:
+    first, *rest = (line.text for line in first_screen(broken_report))
+    assert first.endswith("attribute_with_a_long_name deviates from the paper")
+    assert "not observed: no vectorisation of maps (1 clause)" in rest
+    assert any(text.startswith("clauses: ✓ 1 conforms · ≠ 1 conforms to reading") for text in rest)
+    assert "headline checks: ✗ scale invariance" in rest
+    assert first_screen(good_report)[0].text.endswith("conforms to the paper")
+
+
+def test_clauses_about_the_paper_are_counted_apart(good_report: Report) -> None:
+    paper = replace(good_report.clauses[0], id="EQ-3", subject="paper")
+    report = replace(good_report, clauses=(*good_report.clauses, paper))
+    assert report.count("conforms") == good_report.count("conforms")
+    assert "1 of 1 hold, checked on the reference" in terminal(report, 80)
+    assert to_json(report)["summary"]["total"] == len(good_report.clauses)
+    assert to_json(report)["paper_summary"]["total"] == 1
+
+
+def test_a_section_has_one_line_and_a_failing_clause_its_example(broken_report: Report) -> None:
+    lines = terminal(broken_report, 100).splitlines()
+    (section,) = [line for line in lines if line.startswith("  A.6 ")]
+    assert section.rstrip().endswith("✗ 1  ! 1   EQ-25 EQ-26")
+    (position,) = [n for n, line in enumerate(lines) if line.startswith("  ✗ EQ-25")]
+    assert "entry [0, 1] = 1.75, but should be 1.5" in " ".join(lines[position + 1 : position + 4])
+    assert sum("drifting-parity report --implementation" in line for line in lines) == 1
+    assert any("--clause CLAUSE --dtype float64" in line for line in lines)
+
+
+def test_every_clause_stands_in_the_long_form(broken_report: Report) -> None:
+    text = terminal(broken_report, 80, verbose=True)
     lines = text.splitlines()
     (position,) = [n for n, line in enumerate(lines) if line.startswith("  ✗ EQ-25")]
     under = "\n".join(lines[position + 1 : position + 9])

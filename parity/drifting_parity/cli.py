@@ -139,6 +139,7 @@ def _add_report(commands: Any) -> None:
     option("--output", metavar="FILE", help="write the report there, whole or not at all")
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
+    option("-v", "--verbose", action="store_true", help="show every clause, not what fails alone")
 
 
 def _add_gate(commands: Any) -> None:

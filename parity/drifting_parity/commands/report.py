@@ -38,9 +38,12 @@ def report(options: argparse.Namespace) -> int:
         check_writable(output)
     found = judged(request)
     if output is None:
-        sys.stdout.write(render(found, options.format, to_terminal=sys.stdout.isatty()))
+        to_terminal = sys.stdout.isatty()
+        text = render(found, options.format, to_terminal=to_terminal, verbose=options.verbose)
+        sys.stdout.write(text)
     else:
-        write_whole(output, render(found, options.format, to_terminal=False))
+        text = render(found, options.format, to_terminal=False, verbose=options.verbose)
+        write_whole(output, text)
         from drifting_parity.report.wording import conclusion
 
         print(f"{conclusion(found)}\nwritten to {output}", file=sys.stderr)
@@ -58,7 +61,7 @@ def judged(request: Request) -> Report:
         ) from problem
 
 
-def render(found: Report, form: str, *, to_terminal: bool) -> str:
+def render(found: Report, form: str, *, to_terminal: bool, verbose: bool) -> str:
     """Write the report in one of the formats, with colour only for a terminal."""
     if form == "json":
         return json.dumps(to_json(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -69,7 +72,7 @@ def render(found: Report, form: str, *, to_terminal: bool) -> str:
     from drifting_parity.report.terminal import terminal
 
     width = shutil.get_terminal_size((FILE_WIDTH, 24)).columns
-    return terminal(found, width, colour=to_terminal)
+    return terminal(found, width, colour=to_terminal, verbose=verbose)
 
 
 def make_request(options: argparse.Namespace) -> Request:

@@ -9,7 +9,7 @@ from drifting_parity.measure import Measurement
 from drifting_parity.report.data import ClauseReport, Report
 from drifting_parity.witnesses.core import Effect
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 def _number(value: float) -> float | str:
@@ -73,6 +73,9 @@ def _effect(item: Effect) -> dict[str, Any]:
     }
 
 
+_HOLD: Final = frozenset({"conforms", "by definition"})
+
+
 def to_json(report: Report) -> dict[str, Any]:
     """The report as plain data that follows ``report.schema.json``."""
     return {
@@ -85,6 +88,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "readings_observed": report.observed_readings,
         },
         "environment": dict(report.environment),
+        "explanation": None if report.explanation is None else report.explanation.as_json(),
         "clauses": [_clause(clause) for clause in report.clauses],
         "axes": [
             {
@@ -111,7 +115,12 @@ def to_json(report: Report) -> dict[str, Any]:
             "raises": report.count("raises"),
             "not_observable": report.count("not observable"),
             "not_executable": report.count("not executable"),
-            "total": len(report.clauses),
+            "total": len(report.of_implementation),
+        },
+        "paper_summary": {
+            "hold": sum(item.verdict in _HOLD for item in report.of_paper),
+            "not_executable": sum(item.verdict == "not executable" for item in report.of_paper),
+            "total": len(report.of_paper),
         },
         "seconds": round(report.seconds, 3),
         "complete": report.complete,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from drifting_parity.explanation.data import Explanation
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.witnesses.core import Effect
 
@@ -105,7 +106,7 @@ class Report:
     """Everything one run found out about one implementation.
 
     ``effects`` are those of the deltas, measured on the reference; empty if they were not asked
-    for. They say nothing about the implementation.
+    for. They say nothing about the implementation. ``explanation`` says what it computes.
     """
 
     implementation: str
@@ -120,6 +121,17 @@ class Report:
     sections: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
     effects: tuple[Effect, ...] = ()
+    explanation: Explanation | None = None
+
+    @property
+    def of_implementation(self) -> tuple[ClauseReport, ...]:
+        """The clauses that an implementation carries out."""
+        return tuple(item for item in self.clauses if item.subject == "implementation")
+
+    @property
+    def of_paper(self) -> tuple[ClauseReport, ...]:
+        """The clauses about the paper itself, which are checked on the reference alone."""
+        return tuple(item for item in self.clauses if item.subject == "paper")
 
     @property
     def complete(self) -> bool:
@@ -134,19 +146,15 @@ class Report:
     @property
     def exit_status(self) -> int:
         """0 as expected, 1 parity broken, 3 when nothing of the implementation could be judged."""
-        asked = [item for item in self.clauses if item.subject == "implementation"]
+        asked = self.of_implementation
         if asked and all(item.verdict in _UNJUDGED for item in asked):
             return 3
         differs = any(axis.differs for axis in self.axes)
         return 1 if self.failing or differs else 0
 
-    def about_paper(self) -> int:
-        """How many clauses that conform are statements about the paper itself."""
-        return sum(item.verdict == "conforms" and item.subject == "paper" for item in self.clauses)
-
     def count(self, verdict: Verdict) -> int:
-        """How many clauses got ``verdict``."""
-        return sum(clause.verdict == verdict for clause in self.clauses)
+        """How many clauses that an implementation carries out got ``verdict``."""
+        return sum(clause.verdict == verdict for clause in self.of_implementation)
 
     def figures(self) -> dict[str, list[Figure]]:
         """The headline numbers, by headline, in the order they were measured."""

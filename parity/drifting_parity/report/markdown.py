@@ -6,12 +6,15 @@ from collections.abc import Iterable
 
 from drifting_parity.report import wording
 from drifting_parity.report.data import FAILING, ClauseReport, Report
+from drifting_parity.report.screen import by_section, first_screen, section_lines
 
 
 def markdown(report: Report) -> str:
-    """Render ``report`` as GitHub-flavoured Markdown: conclusion first, all clauses last."""
-    lines = ["## drifting-parity", "", f"**{_cell(wording.conclusion(report))}**", ""]
-    lines += [wording.counts(report), "", *_facts(report)]
+    """Render ``report`` as GitHub-flavoured Markdown: first screen, sections, clauses."""
+    first, *rest = first_screen(report)
+    lines = [f"## {_cell(first.text)}", ""]
+    lines += [f"{' ' * line.indent}- {_cell(line.text)}" for line in rest]
+    lines += ["", *_section_table(report)]
     failing = [clause for clause in report.clauses if clause.verdict in FAILING]
     if failing:
         lines += ["", "### Failing clauses", ""]
@@ -25,7 +28,13 @@ def markdown(report: Report) -> str:
         lines += table(("axis", "takes", "asked for", "evidence"), rows)
     else:
         lines.append("none")
-    return "\n".join([*lines, *_effects(report), *_clauses(report)]) + "\n"
+    lines += [*_effects(report), *_clauses(report), "", "### The run", "", *_facts(report)]
+    return "\n".join([*lines, "", f"**{_cell(wording.conclusion(report))}**"]) + "\n"
+
+
+def _section_table(report: Report) -> list[str]:
+    rows = ((name, title, text) for name, title, text, _ in section_lines(report))
+    return table(("section", "title", "clauses"), rows)
 
 
 def _cell(text: str) -> str:
@@ -98,11 +107,9 @@ def _effects(report: Report) -> list[str]:
 def _clauses(report: Report) -> list[str]:
     heads = ("", "clause", "title", "verdict", "error and allowed", "headroom", "cases")
     lines: list[str] = []
-    for section in dict.fromkeys([*report.sections, *(item.section for item in report.clauses)]):
-        members = [clause for clause in report.clauses if clause.section == section]
-        if members:
-            lines += ["", f"### {section} {report.sections.get(section, '')}".rstrip(), ""]
-            lines += table(heads, (_row(clause) for clause in members))
+    for section, members in by_section(report).items():
+        lines += ["", f"### {section} {report.sections.get(section, '')}".rstrip(), ""]
+        lines += table(heads, (_row(clause) for clause in members))
     return lines
 
 

@@ -1,7 +1,7 @@
-"""The report for a reader at a terminal: the paper's sections with a line per clause.
+"""The report for a reader at a terminal: the first screen, the sections, what fails.
 
-The same layout, without colour, when it is piped. ``wording.py`` holds what is said,
-``markdown.py`` the tables for CI summaries, ``report.py`` the JSON.
+The same layout, without colour, when it is piped. ``screen.py`` and ``wording.py`` hold what is
+said, ``markdown.py`` the tables for CI summaries, ``as_json.py`` the JSON.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from rich.text import Text
 from drifting_parity.measure import Figure
 from drifting_parity.report import wording
 from drifting_parity.report.data import FAILING, NO_READING, ClauseReport, Report, Verdict
+from drifting_parity.report.screen import Role, by_section, first_screen, section_lines
 from drifting_spec import PAPER
 
 STYLES: Final[Mapping[Verdict, str]] = {
@@ -34,8 +35,14 @@ _NUMBERS: Final = 32
 """Cells that observed ≤ allowed, headroom and cases take at the end of a clause's line."""
 
 
-def terminal(report: Report, width: int = 100, *, colour: bool = False) -> str:
-    """Render ``report`` for ``width`` columns; without ``colour`` the text holds no escapes."""
+def terminal(
+    report: Report, width: int = 100, *, colour: bool = False, verbose: bool = False
+) -> str:
+    """Render ``report`` for ``width`` columns; without ``colour`` the text holds no escapes.
+
+    The first screen, a line for each section, and what fails; ``verbose`` adds every clause, the
+    figures of the headline checks, all readings and the effects of deltas.
+    """
     buffer = io.StringIO()
     console = Console(
         file=buffer,
@@ -46,17 +53,17 @@ def terminal(report: Report, width: int = 100, *, colour: bool = False) -> str:
         emoji=False,
         markup=False,
     )
-    _header(console, report)
-    _clauses(console, report)
-    _headlines(console, report)
-    _readings(console, report)
-    _effects(console, report)
+    _first_screen(console, report)
+    if verbose:
+        _clauses(console, report)
+        _headlines(console, report)
+        _readings(console, report)
+        _effects(console, report)
+    else:
+        _sections(console, report)
+        _failing(console, report)
     console.print()
-    _paragraph(console, wording.counts(report), "")
-    if found := wording.largest(report):
-        clause, item = found
-        size = f"{wording.number(item.headroom)} ({item.quantity}, {clause.id}, {item.case})"
-        _paragraph(console, f"largest headroom: {size}", "")
+    _closing(console, report, verbose=verbose)
     style = "bold green" if report.exit_status == 0 else "bold red"
     if colour:
         _paragraph(console, wording.conclusion(report), style)
@@ -66,10 +73,73 @@ def terminal(report: Report, width: int = 100, *, colour: bool = False) -> str:
     return buffer.getvalue()
 
 
-def _paragraph(console: Console, text: str, style: str, indent: int = 0) -> None:
-    """Print ``text`` wrapped, every line indented."""
-    for line in Text(text).wrap(console, console.width - indent):
-        console.print(Text(" " * indent) + Text(line.plain.rstrip(), style=style))
+ROLES: Final[Mapping[Role, str]] = {
+    "good": "green",
+    "bad": "bold red",
+    "other": "bold yellow",
+    "plain": "default",
+    "quiet": "dim",
+}
+
+
+def _first_screen(console: Console, report: Report) -> None:
+    for line in first_screen(report):
+        _paragraph(console, line.text, ROLES[line.role], line.indent, line.hang)
+
+
+def _sections(console: Console, report: Report) -> None:
+    """A line for each section of the paper; the clauses of one are behind ``-v``."""
+    console.print()
+    rows = list(section_lines(report))
+    names = max(cell_len(name) for name, *_ in rows)
+    titles = min(max(cell_len(title) for _, title, *_ in rows), console.width * 4 // 10)
+    for name, title, text, role in rows:
+        if cell_len(title) > titles:
+            title = set_cell_size(title, titles - 1).rstrip() + "…"
+        head = f"  {set_cell_size(name, names)}  {set_cell_size(title, titles)}  "
+        room = console.width - cell_len(head)
+        for position, part in enumerate(Text(text).wrap(console, room)):
+            start = head if position == 0 else " " * cell_len(head)
+            console.print(Text(start) + Text(part.plain.rstrip(), style=ROLES[role]))
+
+
+def _failing(console: Console, report: Report) -> None:
+    """What fails, each clause with its smallest example; the command for one of them once."""
+    failing = [item for item in report.failing if item.verdict != "conforms to reading"]
+    if not failing:
+        return
+    console.print()
+    ids = max(cell_len(item.id) for item in failing)
+    for clause in failing:
+        mark = wording.MARKS[clause.verdict]
+        head = f"  {mark} {set_cell_size(clause.id, ids)}  {clause.title}"
+        console.print(Text(head, style=STYLES[clause.verdict]), no_wrap=True, overflow="ellipsis")
+        for text in wording.explanation(clause):
+            _paragraph(console, text, "default", indent=6)
+    command = failing[0].reproduce.replace(failing[0].id, "CLAUSE")
+    if command:
+        _verbatim(console, Text(f"  {command}", style="bold"))
+
+
+def _closing(console: Console, report: Report, *, verbose: bool) -> None:
+    """The run's facts: whose paper, which versions; and the tightest measurement."""
+    if verbose and (found := wording.largest(report)):
+        clause, item = found
+        size = f"{wording.number(item.headroom)} ({item.quantity}, {clause.id}, {item.case})"
+        _paragraph(console, f"largest headroom: {size}", "")
+    for label, value in _facts(report).items():
+        _paragraph(console, f"{label:<9}{value}", "dim", hang=9)
+    if not verbose:
+        _paragraph(console, "-v shows every clause; explain ID says what one is", "dim")
+
+
+def _paragraph(console: Console, text: str, style: str, indent: int = 0, hang: int = 0) -> None:
+    """Print ``text`` wrapped, every line indented, those after the first by ``hang`` more."""
+    first, rest = " " * indent, " " * (indent + hang)
+    wrapped = Text(text).wrap(console, console.width - indent - hang)
+    for position, line in enumerate(wrapped):
+        start = rest if position else first
+        console.print(Text(start) + Text(line.plain.rstrip(), style=style))
 
 
 def _verbatim(console: Console, text: Text) -> None:
@@ -77,7 +147,7 @@ def _verbatim(console: Console, text: Text) -> None:
     console.print(text, soft_wrap=True)
 
 
-def _header(console: Console, report: Report) -> None:
+def _facts(report: Report) -> dict[str, str]:
     facts = report.environment
     versions = [f"{name} {facts[name]}" for name in _VERSIONS if name in facts]
     run = [facts.get("device", ""), facts.get("dtype", ""), f"seed {facts.get('seed', '')}"]
@@ -85,18 +155,13 @@ def _header(console: Console, report: Report) -> None:
         run.append("quick: fewer cases")
     run += [facts.get("platform", ""), f"{report.seconds:.1f} s"]
     paper = report.paper
-    lines = {
-        "judged": report.implementation,
+    return {
         "paper": f"{paper['title']}, {paper['authors']}, arXiv {paper['arxiv']}",
         "sha256": paper["scan_sha256"],
         "readings": report.readings,
         "run": " · ".join(run),
-        "versions": " · ".join(versions),
+        "versions": " · ".join([f"{report.tool['name']} {report.tool['version']}", *versions]),
     }
-    tool = f"{report.tool['name']} {report.tool['version']}"
-    console.print(Text(f"{tool}: parity report", style="bold"))
-    for label, value in lines.items():
-        _verbatim(console, Text(f"  {label:<9}", style="dim") + Text(value, style="default"))
 
 
 _VERSIONS: Final = ("python", "numpy", "scipy", "torch")
@@ -106,18 +171,15 @@ def _clauses(console: Console, report: Report) -> None:
     heading = _columns("error ≤ allowed", "headroom", "cases")
     console.print()
     console.print(Text(heading.rjust(console.width), style="dim"))
-    names = list(report.sections)
-    for section in dict.fromkeys([*names, *(clause.section for clause in report.clauses)]):
-        members = [clause for clause in report.clauses if clause.section == section]
-        if members:
-            title = report.sections.get(section, "")
-            console.print(Text(f"{_section(section)}  {title}".rstrip(), style="bold"))
-            checked = [clause for clause in members if clause.verdict != "not executable"]
-            ids = max((cell_len(clause.id) for clause in checked), default=0)
-            for clause in checked:
-                _line(console, clause, ids)
-                _under(console, clause)
-            _not_executable(console, [clause for clause in members if clause not in checked])
+    for name, members in by_section(report).items():
+        title = report.sections.get(name, "")
+        console.print(Text(f"{wording.section(name)}  {title}".rstrip(), style="bold"))
+        checked = [clause for clause in members if clause.verdict != "not executable"]
+        ids = max((cell_len(clause.id) for clause in checked), default=0)
+        for clause in checked:
+            _line(console, clause, ids)
+            _under(console, clause)
+        _not_executable(console, [clause for clause in members if clause not in checked])
 
 
 def _not_executable(console: Console, clauses: Sequence[ClauseReport]) -> None:
@@ -129,10 +191,6 @@ def _not_executable(console: Console, clauses: Sequence[ClauseReport]) -> None:
     if len(clauses) == 1:
         text += f" ({clauses[0].detail})" if clauses[0].detail else ""
     _paragraph(console, text, "dim", indent=2)
-
-
-def _section(name: str) -> str:
-    return f"Sec. {name}" if name[0].isdigit() else name
 
 
 def _columns(size: str, headroom: str, cases: str) -> str:

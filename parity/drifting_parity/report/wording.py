@@ -22,6 +22,15 @@ MARKS: Final[dict[Verdict, str]] = {
 """One character for each verdict; the counts at the end of a report are their legend."""
 
 
+PLURALS: Final[dict[Verdict, str]] = {
+    "conforms": "conform",
+    "conforms to reading": "conform to another reading",
+    "deviates": "deviate",
+    "raises": "raise",
+}
+"""How several clauses of a verdict are spoken of."""
+
+
 def number(value: float) -> str:
     """Write a measured number in a few characters: ``3.2e-07``, ``0.41``, ``12``."""
     if not math.isfinite(value):
@@ -130,10 +139,28 @@ def effects(report: Report) -> str:
 
 
 def counts(report: Report) -> str:
-    """How many clauses got each verdict, which doubles as the legend of the marks."""
-    found = [(mark, report.count(verdict), verdict) for verdict, mark in MARKS.items()]
-    parts = [f"{mark} {count} {verdict}" for mark, count, verdict in found if count]
-    return " · ".join([*parts, f"{len(report.clauses)} in all"])
+    """How many clauses of the implementation got each verdict: the legend of the marks."""
+    parts = [
+        f"{mark} {count} {verdict if count == 1 else PLURALS.get(verdict, verdict)}"
+        for verdict, mark in MARKS.items()
+        if (count := report.count(verdict))
+    ]
+    return " · ".join([*parts, f"{len(report.of_implementation)} in all"])
+
+
+def paper_counts(report: Report) -> str:
+    """How the clauses about the paper itself stand, which say nothing of the implementation."""
+    asked = [item for item in report.of_paper if item.verdict != "not executable"]
+    hold = sum(item.verdict in {"conforms", "by definition"} for item in asked)
+    text = f"{hold} of {len(asked)} hold, checked on the reference"
+    if unchecked := len(report.of_paper) - len(asked):
+        text += f" ({unchecked} more cannot be)"
+    return f"clauses about the paper itself: {text}"
+
+
+def section(name: str) -> str:
+    """How a section is called: ``Sec. 3.3``, ``A.6``."""
+    return f"Sec. {name}" if name[0].isdigit() else name
 
 
 def conclusion(report: Report) -> str:
@@ -145,11 +172,7 @@ def conclusion(report: Report) -> str:
     held = "" if report.readings == "paper" else f" to {report.readings}"
     if status == 1:
         return f"parity broken: {name}{held and f' held{held}'}: {_broken(report)}"
-    about_paper = report.about_paper()
-    text = f"parity holds: {name} conforms{held} on "
-    text += _clauses(report.count("conforms") - about_paper)
-    if about_paper:
-        text += f" ({about_paper} more are about the paper itself)"
+    text = f"parity holds: {name} conforms{held} on {_clauses(report.count('conforms'))}"
     if defined := report.count("by definition"):
         text += f", {defined} by definition"
     if unseen := report.count("not observable"):
