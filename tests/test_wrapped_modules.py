@@ -46,6 +46,7 @@ def test_many_processes_train_as_one(
     assert min(wanted["norms"]) > 4 * LIMIT  # clipping acts
     for each in processes:
         ours = each[f"{wrapping} {parts}"]
+        assert all(ours["others"])
         assert ours["norms"] == pytest.approx(wanted["norms"], rel=1e-10)
         assert ours["clipped"] == pytest.approx(LIMIT, rel=1e-12)
         torch.testing.assert_close(ours["parameters"], wanted["parameters"], rtol=0, atol=1e-12)

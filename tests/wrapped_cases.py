@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -62,9 +62,13 @@ def wrapped(generator: nn.Module, wrapping: str) -> nn.Module:
     """The generator as these wrappings hand it to the optimiser."""
     if wrapping.startswith("ddp"):
         return DistributedDataParallel(generator)
-    mesh = init_device_mesh("cpu", (distributed.get_world_size(),))
+    mesh = mesh_of_all()
     fully_shard(generator.get_submodule("first"), mesh=mesh)
     return fully_shard(generator, mesh=mesh)
+
+
+def mesh_of_all() -> DeviceMesh:
+    return init_device_mesh("cpu", (distributed.get_world_size(),))
 
 
 def trained(toy_of: Toy, module: nn.Module) -> dict[str, Any]:
@@ -102,7 +106,13 @@ def run(rank: int, world: int, folder: str) -> None:
         for wrapping in WRAPPINGS:
             for parts in PARTS:
                 half = given(wrapping, parts, mine, "world")
-                found[f"{wrapping} {parts}"] = trained(half, wrapped(half.generator, wrapping))
+                if "checkpoints" in wrapping:  # and an encoder that nobody froze
+                    half.encoder = fully_shard(
+                        half.encoder.requires_grad_(True), mesh=mesh_of_all()
+                    )
+                ends = trained(half, wrapped(half.generator, wrapping))
+                ends["others"] = [each.grad is None for each in half.encoder.parameters()]
+                found[f"{wrapping} {parts}"] = ends
         torch.save(found, Path(folder) / f"{rank}.pt")
         distributed.barrier()
     finally:
