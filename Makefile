@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help parity gate test bench clean
+.PHONY: help parity gate test bench wheel clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -28,6 +28,9 @@ test: $(INSTALLED) ## set up, then run the linters, the project's tests and the 
 
 bench: $(INSTALLED) ## set up, then time the loss against the textbook form and check it against float64
 	PYTHONPATH=impl $(BIN)/python -m benchmarks.run
+
+wheel: $(INSTALLED) ## set up, then build the wheel that pip installs anywhere, into dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

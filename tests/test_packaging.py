@@ -55,6 +55,13 @@ def test_the_wheel_holds_the_data(name: str, wheel: zipfile.ZipFile) -> None:
     assert name in wheel.namelist()
 
 
+def test_the_readme_names_the_wheel_that_is_built(wheel: zipfile.ZipFile) -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert f"dist/{Path(str(wheel.filename)).name}" in readme
+    assert "\nwheel: " in (ROOT / "Makefile").read_text()
+    assert "pip install drifting-parity" not in readme  # no index has it
+
+
 def test_the_wheel_names_its_command_licence_and_needs(wheel: zipfile.ZipFile) -> None:
     (info,) = {name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     entry_points = wheel.read(f"{info}/entry_points.txt").decode()
@@ -78,4 +85,7 @@ def test_the_source_distribution_can_build_the_wheel(tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for package, room in HOMES.items():
         assert {f"{room}/{name}" for name in sources(package)} <= names
+    examples = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert len(examples) >= 5
+    assert {f"examples/{name}" for name in examples} <= names
     assert {"pyproject.toml", "Makefile", "constraints.txt", "README.md", "LICENSE"} <= names
