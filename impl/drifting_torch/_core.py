@@ -21,7 +21,6 @@ from drifting_torch._distances import pair_distances
 from drifting_torch._drifts import Drifts, drifts_of
 from drifting_torch._problem import Chunk, Problem, chunks
 from drifting_torch._quadratic import (
-    Curvature,
     FrozenFeature,
     gradients_of,
     per_entry,
@@ -194,9 +193,9 @@ class DriftingLossFunction(torch.autograd.Function):
         ctx.save_for_backward(*solution.slope.tensors)
         # No memory of its own, and nobody else changes it: hooks on saved tensors do not see it.
         ctx.change = change
-        ctx.curvature = Curvature.of(problem, statistics.feature_scale)
-        ctx.strides = torch.empty_like(generated, device="meta").stride()
-        ctx.generated_dtype = generated.dtype
+        ctx.feature_scale = statistics.feature_scale
+        ctx.like = torch.empty_like(generated, device="meta")
+        ctx.options = problem.options
         ctx.mark_non_differentiable(*outputs[1:])
         ctx.set_materialize_grads(False)
         return outputs  # pyright: ignore[reportReturnType] -- three, as made above
@@ -210,7 +209,7 @@ class DriftingLossFunction(torch.autograd.Function):
         if arriving is None:
             return None, None, None
         slope = Slope.joined(*ctx.saved_tensors)
-        frozen = FrozenFeature(slope, ctx.curvature, ctx.strides, ctx.generated_dtype)
+        frozen = FrozenFeature(slope, ctx.feature_scale, ctx.like, ctx.options)
         (found,) = gradients_of(frozen, [ctx.change], [None], [arriving])
         return found, None, None
 

@@ -17,7 +17,7 @@ from drifting_spec import implements
 from drifting_torch._problem import Problem
 from drifting_torch._slopes import Slope
 from drifting_torch._statistics import inverse_scales
-from drifting_torch._transforms import is_grads_batched
+from drifting_torch._transforms import is_func, is_grads_batched
 
 _Any = TypeVar("_Any")
 
@@ -90,7 +90,7 @@ class _Change(torch.autograd.Function):
     ) -> Tensor:
         """Give zeros."""
         ctx.set_materialize_grads(False)
-        return generated.detach().new_zeros(()).expand(generated.shape)
+        return generated.new_zeros(()).expand_as(generated)
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
@@ -228,6 +228,8 @@ def gradients_of(
     Differentiable in all arguments.
     """
     if not any(is_grads_batched(each) for each in (*of_loss, *of_label)):
+        if not (torch.is_grad_enabled() or is_func()):  # nobody asks for more
+            return tuple(frozen.gradients(of_loss, of_label))
         return Gradient.apply(frozen, *changes, *of_loss, *of_label)
     # Such batches know no rules but those of ordinary operations.
     found: list[Tensor] = []
@@ -241,12 +243,15 @@ def gradients_of(
 
 @dataclass(frozen=True)
 class FrozenFeature:
-    """One feature whose gradient has ``strides`` and ``dtype``; no loss but ``per_label``."""
+    """One feature, and no loss but ``per_label``.
+
+    ``like`` has shape, strides and dtype of the generated samples, ``options`` are the problem's.
+    """
 
     of_label: Slope
-    bent: Curvature
-    strides: tuple[int, ...]
-    dtype: torch.dtype
+    feature_scale: Tensor
+    like: Tensor
+    options: dict[str, Any]
 
     def gradients(
         self, of_loss: Sequence[Tensor | None], of_label: Sequence[Tensor | None]
@@ -255,12 +260,11 @@ class FrozenFeature:
         (arriving,) = of_label
         assert of_loss == [None]
         assert arriving is not None
-        return [self.of_label.times(arriving, self.strides).to(self.dtype)]
+        return [self.of_label.times(arriving, self.like.stride()).to(self.like.dtype)]
 
     def share(self, index: int) -> Tensor:
         """As :meth:`Frozen.share`."""
-        del index
-        return torch.ones_like(self.of_label.factor[0, 0])
+        raise AssertionError("what arrives, arrives at labels")
 
     def slope(self, index: int) -> Tensor:
         """As :meth:`Frozen.slope`."""
@@ -270,4 +274,5 @@ class FrozenFeature:
     def curvature(self, index: int) -> Curvature:
         """As :meth:`Frozen.curvature`."""
         del index
-        return self.bent
+        problem = Problem(self.like, self.like, None, None, **self.options)
+        return Curvature.of(problem, self.feature_scale)

@@ -251,12 +251,7 @@ class _Together(torch.autograd.Function):
         ctx.save_for_backward(
             *(None if index in ctx.inferred else each for index, each in enumerate(saved))
         )
-        ctx.options = {
-            "temperatures": first.temperatures,
-            "readings": first.readings,
-            "dtype": first.dtype,
-            "precision": first.precision,
-        }
+        ctx.options = first.options
         differentiable = [each.detach() for each in (*results.losses, *results.per_label)]
         return (*differentiable, *statistics)
 

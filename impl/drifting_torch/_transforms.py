@@ -23,16 +23,16 @@ def is_transformed(tensor: Tensor) -> bool:
     """
     if torch.compiler.is_compiling():
         return True
-    return tensor.device.type == "meta" or is_transforming() or _is_fake(tensor)
+    return tensor.is_meta or is_transforming() or _is_fake(tensor)
 
 
 def is_transforming() -> bool:
     """Whether tensors made here and now would be transformed, torch.compile apart."""
-    return (
-        is_func()
-        or forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
-        or any(torch._C._get_dispatch_mode(key) is not None for key in _TRACING)  # pyright: ignore[reportPrivateUsage]
-    )
+    if is_func() or forward_ad._current_level >= 0:  # pyright: ignore[reportPrivateUsage]
+        return True
+    if torch._C._len_torch_dispatch_stack() == 0:  # pyright: ignore[reportPrivateUsage] -- mostly so
+        return False
+    return any(torch._C._get_dispatch_mode(key) is not None for key in _TRACING)  # pyright: ignore[reportPrivateUsage]
 
 
 def is_func() -> bool:
