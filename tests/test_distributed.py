@@ -135,7 +135,8 @@ def test_a_stream_equals_all_at_once() -> None:
     whole = features_case(everything, PAPER, None)
     streamed = features_case(everything, PAPER, None, streamed=True)
     assert torch.equal(whole["loss"], streamed["loss"])
-    for one, two in zip(whole["gradients"], streamed["gradients"], strict=True):
+    first = whole["gradients"][: len(streamed["gradients"])]  # no second derivatives of a stream
+    for one, two in zip(first, streamed["gradients"], strict=True):
         torch.testing.assert_close(one, two, rtol=1e-15, atol=0)
 
 

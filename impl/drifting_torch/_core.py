@@ -14,13 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from drifting_spec import implements
 from drifting_torch._coefficients import Coefficients
 from drifting_torch._distances import pair_distances
 from drifting_torch._drifts import Drifts, drifts_of
 from drifting_torch._problem import Chunk, Problem, chunks
+from drifting_torch._quadratic import (
+    FrozenFeature,
+    gradients_of,
+    per_entry,
+)
 from drifting_torch._slopes import Slope
 from drifting_torch._statistics import (
     RELEASE_DISTANCE,
@@ -130,19 +134,6 @@ def alone(problem: Problem) -> Solution:
     raise AssertionError("a problem of one process waits for no other")
 
 
-def per_entry(problem: Problem) -> float:
-    """What the square of an entry of Ṽ is multiplied by in ``per_label``."""
-    _, count, vectors, channels = problem.generated.shape
-    factor = 1.0 / count
-    if problem.readings.channel_reduction == "mean":
-        factor /= channels
-    if problem.readings.location_reduction == "mean":
-        factor /= vectors
-    if problem.readings.temperature_aggregation == "per_temperature_mse_mean":
-        factor /= len(problem.temperatures)
-    return factor
-
-
 def _mean_square(
     problem: Problem, drifts: Drifts, inverse: Tensor, per_coordinate: Tensor
 ) -> tuple[Tensor, Slope]:
@@ -184,9 +175,13 @@ class DriftingLossFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
-        ctx: Any, generated: Tensor, problem: Problem, solution: Solution | None
+        ctx: Any, change: Tensor, problem: Problem, solution: Solution | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute everything that is not there yet; keep what the backward pass multiplies."""
+        """Compute everything that is not there yet; keep what the backward pass multiplies.
+
+        ``change`` [L, N, V, C] leads to the generated samples (``_quadratic.change_of``).
+        """
+        generated = problem.generated
         if solution is None:
             with torch.autocast(generated.device.type, enabled=False):
                 solution = alone(problem)
@@ -196,15 +191,17 @@ class DriftingLossFunction(torch.autograd.Function):
             for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)
         )
         ctx.save_for_backward(*solution.slope.tensors)
-        ctx.strides = torch.empty_like(generated, device="meta").stride()
-        ctx.generated_dtype = generated.dtype
+        # No memory of its own, and nobody else changes it: hooks on saved tensors do not see it.
+        ctx.change = change
+        ctx.feature_scale = statistics.feature_scale
+        ctx.like = torch.empty_like(generated, device="meta")
+        ctx.options = problem.options
         ctx.mark_non_differentiable(*outputs[1:])
         ctx.set_materialize_grads(False)
         return outputs  # pyright: ignore[reportReturnType] -- three, as made above
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
         """−2Ṽ/(numel·S) for each label, times the gradient that arrives for it."""
@@ -212,7 +209,9 @@ class DriftingLossFunction(torch.autograd.Function):
         if arriving is None:
             return None, None, None
         slope = Slope.joined(*ctx.saved_tensors)
-        return slope.times(arriving, ctx.strides).to(ctx.generated_dtype), None, None
+        frozen = FrozenFeature(slope, ctx.feature_scale, ctx.like, ctx.options)
+        (found,) = gradients_of(frozen, [ctx.change], [None], [arriving])
+        return found, None, None
 
 
 def loss_dtype(generated: Tensor) -> torch.dtype:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,17 @@ class Problem:
             return 0
         places = (self.weight != 1).any(0).nonzero()
         return int(places[0]) if len(places) else self.targets
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All but the tensors."""
+        return {
+            "temperatures": self.temperatures,
+            "readings": self.readings,
+            "dtype": self.dtype,
+            "normalized": self.normalized,
+            "precision": self.precision,
+        }
 
     @property
     def wide(self) -> torch.dtype:
