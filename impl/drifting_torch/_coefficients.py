@@ -37,11 +37,19 @@ class Coefficients:
     found: Tensor | None = None
 
     @classmethod
-    def of(cls, problem: Problem, per_coordinate: Tensor, per_distance: Tensor) -> Coefficients:
-        """Those of the inverse scales [1|L, 1|V] that the readings' floors leave."""
+    def of(
+        cls,
+        problem: Problem,
+        per_coordinate: Tensor,
+        per_distance: Tensor,
+        unit: Tensor | float = 1.0,
+    ) -> Coefficients:
+        """Those of the inverse scales [1|L, 1|V] that the readings' floors leave, in ``unit``."""
         labels, _, vectors, _ = problem.generated.shape
 
         def of_groups(inverse: Tensor) -> Tensor:
+            if problem.units is not None:
+                inverse = inverse * (unit / problem.units)
             shared = inverse if inverse.numel() == 1 else inverse.expand(labels, vectors)
             return shared.reshape(-1, 1, 1)
 

@@ -95,8 +95,9 @@ def drifting_loss(
     generated
         Features of the generated samples [L, N, V, C]: L labels, N samples each, V vectors that
         share one S and one λ (the locations of a map), C channels. float64, float32, bfloat16 or
-        float16; any strides. Of any unit on the CPU; on a GPU squares of distances are formed in
-        float32, so that features from 1e-18 to 1e17 fit and others need float64.
+        float16; any strides. Of any unit on the CPU that the dtype holds (spread over processes
+        float64 up to 1e300); on a GPU squares of distances are formed in float32, so that features
+        from 1e-18 to 1e17 fit and others need float64.
     positive
         Features of real samples of the same labels [L, P, V, C].
     unconditional
