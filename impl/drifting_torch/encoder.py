@@ -245,7 +245,7 @@ def _tensor(value: object) -> Tensor | None:
         return value
     as_array = getattr(value, "__array__", None)  # element by element otherwise, for JAX's
     try:
-        return torch.tensor(value if as_array is None else as_array())
+        return torch.tensor(value if as_array is None else as_array(), device="cpu")
     except (TypeError, ValueError, RuntimeError):
         return None
 
