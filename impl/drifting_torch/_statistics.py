@@ -53,7 +53,7 @@ def distance_sums(
         own_distance = self_entries(distances, own).to(problem.wide).view(labels, vectors, count)
         sums = sums - (own_distance * own_weight).sum(-1) * from_own
         pairs = pairs - own_weight.sum(-1)
-    return _shared(torch.stack([sums, pairs]), readings)
+    return shared_sums(torch.stack([sums, pairs]), readings)
 
 
 def feature_scale_from(problem: Problem, sums: Tensor) -> Tensor:
@@ -63,7 +63,7 @@ def feature_scale_from(problem: Problem, sums: Tensor) -> Tensor:
     return _over_zero(sums[0], sums[1]) / math.sqrt(problem.generated.shape[-1])
 
 
-def _shared(sums: Tensor, readings: Readings) -> Tensor:
+def shared_sums(sums: Tensor, readings: Readings) -> Tensor:
     """Sum [..., L, V] over what shares a statistic."""
     if readings.statistics_scope == "batch":
         sums = sums.sum(-2, keepdim=True)
@@ -137,13 +137,13 @@ def reciprocal(scale: Tensor) -> Tensor:
 def drift_sums(problem: Problem, energy: Tensor) -> tuple[Tensor, int]:
     """Squares of the drifts [T, 1|L, 1|V] over the scope, and the number of entries summed."""
     _, count, _, channels = problem.generated.shape
-    sums = _shared(energy, problem.readings)
+    sums = shared_sums(energy, problem.readings)
     return sums, energy.numel() // sums.numel() * count * channels
 
 
 def cross_sums(problem: Problem, products: list[Tensor]) -> list[Tensor]:
     """Products [L, V] of every two temperatures' drifts, summed over the scope [1|L, 1|V]."""
-    return [_shared(each, problem.readings) for each in products]
+    return [shared_sums(each, problem.readings) for each in products]
 
 
 def inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
