@@ -36,9 +36,9 @@ def _solved(x: Tensor, y: Tensor, **options: object) -> tuple[Tensor, Tensor, Te
 @pytest.mark.parametrize(
     ("dtype", "exponents"),
     [
-        (torch.float32, (-125, -97, -60, -45, 45, 60, 97, 124)),
+        (torch.float32, (-125, -97, -66, -60, -52, -45, 45, 52, 60, 63, 64, 97, 124)),
         (torch.bfloat16, (-118, -97, 97, 124)),
-        (torch.float64, (-1015, -600, -500, 500, 600, 1010)),
+        (torch.float64, (-1015, -600, -520, -409, 409, 511, 600, 1010)),
     ],
     ids=str,
 )
@@ -170,7 +170,7 @@ def test_far_rows_of_features_in_moderate_units(exponent: int) -> None:
     torch.testing.assert_close(_solved(x * unit, y * unit)[0].double(), loss, rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("exponent", [-90, -60, 60, 90])
+@pytest.mark.parametrize("exponent", [-90, -66, -60, -50, 50, 60, 63, 90])
 def test_fields_of_batches_in_different_units(exponent: int) -> None:
     x, y = _samples((2, 6, 5, 1, 4), torch.float32)
     x, y = x[:, :, 0], y[:, :, 0]

@@ -229,7 +229,7 @@ def outputs_of(
     """A bucket's outputs, differentiable in the ``generated`` features [L, N, V, C] of each key."""
     found = together(bucket, list(generated.values()), solved)
     return {
-        key: _output(tuple(each), problem)
+        key: _output(each, problem)
         for key, problem, each in zip(generated, bucket.problems, found, strict=True)
     }
 
