@@ -38,7 +38,7 @@ CASES = [*READINGS, "no unconditional", "streamed", "one feature", "generator"]
 def spread(world: int, folder: Path, *, local: bool = False) -> list[dict[str, Any]]:
     """What each of ``world`` processes found."""
     multiprocessing.spawn(run, args=(world, str(folder), local), nprocs=world)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 
 @pytest.fixture(scope="module")

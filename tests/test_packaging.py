@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -89,3 +90,23 @@ def test_the_source_distribution_can_build_the_wheel(tmp_path: Path) -> None:
     assert len(examples) >= 5
     assert {f"examples/{name}" for name in examples} <= names
     assert {"pyproject.toml", "Makefile", "constraints.txt", "README.md", "LICENSE"} <= names
+
+
+def test_the_oldest_versions_tested_are_the_ones_declared() -> None:
+    """``make test-oldest`` installs the lower bounds; linters and Triton, which it lacks, aside."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {
+        name: bound.partition(";")[0].strip()
+        for name, _, bound in (
+            each.partition(">=")
+            for each in [*project["dependencies"], *extras["test"], *extras["dev"]]
+        )
+        if name not in {"basedpyright", "build", "ruff", "triton"}
+    }
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert set(pinned) == set(declared)
+    for name, version in pinned.items():
+        # 1.26 declares what 1.26.0 is.
+        assert version.removesuffix(".0") == declared[name].removesuffix(".0"), name

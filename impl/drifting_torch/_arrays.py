@@ -36,7 +36,7 @@ def tensor_of(value: object) -> Tensor:
         found = _of_array(as_array())  # element by element otherwise, for JAX's
     else:
         try:
-            found = torch.tensor(value)
+            found = torch.tensor(value, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(f"{_kind(value)}, expected an array of numbers") from error
     if found.dtype.is_complex:
@@ -61,9 +61,10 @@ def _of_array(array: Any) -> Tensor:
         raise TypeError(f"an array of dtype {kind}, expected an array of numbers{hint}")
     wide = kind.kind == "f" and kind.itemsize > 8
     # Bytes in this machine's order, and strides above 0: PyTorch has no others.
-    return torch.tensor(array.astype("float64" if wide else kind.newbyteorder("="), order="C"))
+    plain = array.astype("float64" if wide else kind.newbyteorder("="), order="C")
+    return torch.tensor(plain, device="cpu")
 
 
 def _of_bits(array: Any, dtype: torch.dtype) -> Tensor:
     """Numbers of a dtype that NumPy knows nothing of, by their bits."""
-    return torch.tensor(array.view(f"int{8 * dtype.itemsize}").copy()).view(dtype)
+    return torch.tensor(array.view(f"int{8 * dtype.itemsize}").copy(), device="cpu").view(dtype)

@@ -34,7 +34,15 @@ def readings_of(text: str) -> Readings:
     return Readings(**values)
 
 
-@torch.library.custom_op("drifting_torch::loss", mutates_args=())
+_SCHEMA = (
+    "(Tensor generated, Tensor positive, Tensor? unconditional, Tensor? weight, "
+    "float[] temperatures, str readings, ScalarType dtype, bool normalized, str precision) "
+    "-> (Tensor, Tensor, Tensor, Tensor)"
+)
+"""By hand: PyTorch before 2.7 does not infer it from ``list[float]``."""
+
+
+@torch.library.custom_op("drifting_torch::loss", mutates_args=(), schema=_SCHEMA)
 def _loss(
     generated: Tensor,
     positive: Tensor,

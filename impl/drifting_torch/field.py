@@ -186,7 +186,9 @@ def _check_points(x: Tensor, positive: Tensor, negative: Tensor, mask_self: bool
             raise (ValueError if isinstance(value, Tensor) else TypeError)(  # pyright: ignore[reportUnnecessaryIsInstance]
                 f"{name} is {shape}, expected a tensor [..., samples, channels]"
             )
-        check_tensor(name, value.reshape(-1, *value.shape[-2:]), "... samples channels")
+        # Flattened, for reshape could not tell how many there are of nothing.
+        flat = value.flatten(0, -3) if value.dim() > 2 else value.unsqueeze(0)
+        check_tensor(name, flat, "... samples channels")
         check_like(name, value, "x", x)
         if value.shape[:-2] != x.shape[:-2] or value.shape[-1] != x.shape[-1]:
             raise ValueError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, Readings
+from drifting_torch._affinity import has_floor
 from drifting_torch._compiled import compiled_loss, transformed_loss
 from drifting_torch._core import DriftingLossFunction, Problem, Solution
 from drifting_torch._quadratic import change_of
@@ -52,6 +53,10 @@ class DriftingLossOutput:
         λ [T, 1|L, 1|V] (EQ-25) in φ̃ coordinates, one per temperature, before any floor.
     channels
         C, the channels of the feature.
+    floored
+        Whether the readings lay a floor under the affinities.
+    problem
+        The samples, for :attr:`floor_share`; kept only with a floor, as long as this output is.
     """
 
     loss: Tensor
@@ -59,6 +64,8 @@ class DriftingLossOutput:
     feature_scale: Tensor
     drift_scale: Tensor
     channels: int
+    floored: bool = False
+    problem: Problem | None = field(default=None, repr=False, compare=False)
 
     @property
     def drift_energy(self) -> Tensor:
@@ -69,6 +76,31 @@ class DriftingLossOutput:
     def degenerate(self) -> Tensor:
         """Where the drift vanishes altogether [T, 1|L, 1|V]: 0/0 was taken as 0 there."""
         return self.drift_scale == 0
+
+    @property
+    def floor_share(self) -> Tensor:
+        """How much of the affinity is the readings' floor [2, T, 1|L, 1|V], from 0 to 1.
+
+        First of the positives' affinity, then of the negatives', for each λ; 0 where the readings
+        have no floor. Near 1 for the positives the kernel no longer counts, and every sample is
+        drawn to their mean, whichever lie near it. Under ``RELEASE`` this is so while the generated
+        samples coincide, and on few channels they then stay together (J-01).
+
+        Worked out whenever it is asked for, at about the cost of the loss, from the samples as
+        they are then, those of this process alone. ``RuntimeError`` with a floor where they were
+        not kept: by :func:`drifting_torch.stream_drifting_loss` and under ``torch.compile``.
+        """
+        if not self.floored:
+            return torch.zeros_like(self.drift_scale).expand(2, *self.drift_scale.shape)
+        if self.problem is None:
+            raise RuntimeError(
+                "floor_share needs the samples, which stream_drifting_loss and torch.compile do "
+                "not keep: ask drifting_loss about this feature, without compiling it"
+            )
+        # Not before it is needed: most never ask.
+        from drifting_torch._floor_share import floor_share
+
+        return floor_share(self.problem, self.feature_scale)
 
 
 def drifting_loss(
@@ -92,8 +124,9 @@ def drifting_loss(
     generated
         Features of the generated samples [L, N, V, C]: L labels, N samples each, V vectors that
         share one S and one λ (the locations of a map), C channels. float64, float32, bfloat16 or
-        float16; any strides. Of any unit on the CPU; on a GPU squares of distances are formed in
-        float32, so that features from 1e-18 to 1e17 fit and others need float64.
+        float16; any strides. Of any unit on the CPU that the dtype holds (spread over processes
+        float64 up to 1e300); on a GPU squares of distances are formed in float32, so that features
+        from 1e-18 to 1e17 fit and others need float64.
     positive
         Features of real samples of the same labels [L, P, V, C].
     unconditional
@@ -191,9 +224,16 @@ def outputs_of(
     """A bucket's outputs, differentiable in the ``generated`` features [L, N, V, C] of each key."""
     found = together(bucket, list(generated.values()), solved)
     return {
-        key: DriftingLossOutput(*each, value.shape[-1])
-        for (key, value), each in zip(generated.items(), found, strict=True)
+        key: _output(each, problem)
+        for key, problem, each in zip(generated, bucket.problems, found, strict=True)
     }
+
+
+def _output(values: tuple[Tensor, Tensor, Tensor, Tensor], problem: Problem) -> DriftingLossOutput:
+    """The output of a problem: its loss, ``per_label``, S and λ, and what they came from."""
+    floored = has_floor(problem.readings)
+    kept = problem if floored and not torch.compiler.is_compiling() else None
+    return DriftingLossOutput(*values, problem.generated.shape[-1], floored, kept)
 
 
 def problem_of(
@@ -247,7 +287,7 @@ def _solve_alone(generated: Tensor, problem: Problem) -> DriftingLossOutput:
     per_label, feature_scale, drift_scale = outputs
     mean = problem.readings.label_reduction == "mean"
     loss = per_label.mean() if mean else per_label.sum()
-    return DriftingLossOutput(loss, per_label, feature_scale, drift_scale, generated.shape[-1])
+    return _output((loss, per_label, feature_scale, drift_scale), problem)
 
 
 def output_of(
@@ -262,7 +302,7 @@ def output_of(
     if problem.readings.label_reduction == "mean":
         factor = factor / solution.labels
     loss = _LossOfAll.apply(per_label, solution.loss.to(per_label.dtype), factor)
-    return DriftingLossOutput(loss, per_label, feature_scale, drift_scale, generated.shape[-1])
+    return _output((loss, per_label, feature_scale, drift_scale), problem)
 
 
 class _LossOfAll(torch.autograd.Function):

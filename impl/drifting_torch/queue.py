@@ -15,6 +15,9 @@ CLASS_CAPACITY = 128
 GLOBAL_CAPACITY = 1000
 PUSH_SIZE = 64
 
+_HOST = torch.device("cpu")
+"""Where it is kept which samples are where, whatever the default device."""
+
 
 class _Ring:
     """First-in-first-out queues [queues, capacity, ...], addressed by age: 0 is the oldest."""
@@ -23,8 +26,8 @@ class _Ring:
     @torch.inference_mode(False)
     def __init__(self, queues: int, capacity: int) -> None:
         self.capacity = capacity
-        self.count = torch.zeros(queues, dtype=torch.int64)
-        self._pushed = torch.zeros(queues, dtype=torch.int64)
+        self.count = torch.zeros(queues, dtype=torch.int64, device=_HOST)
+        self._pushed = torch.zeros_like(self.count)
         self.store: Tensor | None = None
 
     @torch.inference_mode(False)
@@ -39,7 +42,7 @@ class _Ring:
         order = queues.argsort(stable=True)
         firsts = (totals.cumsum(0) - totals)[queues[order]]
         rank = torch.empty_like(queues)
-        rank[order] = torch.arange(len(queues)) - firsts
+        rank[order] = torch.arange(len(queues), device=_HOST) - firsts
         # Only the last ``capacity`` of them stay; the others would be overwritten at once.
         kept = rank >= totals[queues] - self.capacity
         slots = (self._pushed[queues] + rank) % self.capacity
@@ -57,15 +60,15 @@ class _Ring:
 
     def content(self, queue: int) -> Tensor:
         """All samples of one queue, the oldest first: [count, ...]."""
-        ages = torch.arange(int(self.count[queue]))
-        return self.at(torch.tensor([queue]), ages[None])[0]
+        ages = torch.arange(int(self.count[queue]), device=_HOST)
+        return self.at(torch.tensor([queue], device=_HOST), ages[None])[0]
 
     def draw(self, queues: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """``count`` distinct samples of each queue [L, count, ...], all orders equally likely."""
         keys = torch.rand(
             (len(queues), self.capacity), generator=generator, device=generator.device
         ).cpu()
-        empty = torch.arange(self.capacity)[None, :] >= self.count[queues][:, None]
+        empty = torch.arange(self.capacity, device=_HOST)[None, :] >= self.count[queues][:, None]
         ages = keys.masked_fill_(empty, 2.0).argsort(dim=1)[:, :count]
         return self.at(queues, ages)
 
@@ -202,12 +205,12 @@ class SampleQueue:
                 f"the global queue has {self.global_count} samples, needs {count}: a draw is "
                 f"without replacement (global_capacity is {self._global.capacity})"
             )
-        zeros = torch.zeros(labels_count, dtype=torch.int64)
+        zeros = torch.zeros(labels_count, dtype=torch.int64, device=_HOST)
         return self._global.draw(zeros, count, generator)
 
     def content(self, label: int) -> Tensor:
         """Samples held of a class, the oldest first [count, ...]; ``ValueError`` if it has none."""
-        found = int(self._labels("label", torch.tensor([label]))[0])
+        found = int(self._labels("label", torch.tensor([label], device=_HOST))[0])
         if not self._by_class.count[found]:
             raise ValueError(f"class {label} was never pushed")
         return self._by_class.content(found)
@@ -239,11 +242,13 @@ class SampleQueue:
         by_class = _Ring(self.classes, self._by_class.capacity)
         shared = _Ring(1, self._global.capacity)
         if "samples" in state:
-            labels = torch.arange(self.classes).repeat_interleave(state["counts"].cpu())
+            labels = torch.arange(self.classes, device=_HOST).repeat_interleave(
+                state["counts"].cpu()
+            )
             samples: Tensor = state["samples"].to(device)
             by_class.push(samples, labels)
             newest = state["global_samples"].to(samples.device)
-            shared.push(newest, torch.zeros(len(newest), dtype=torch.int64))
+            shared.push(newest, torch.zeros(len(newest), dtype=torch.int64, device=_HOST))
         self._by_class, self._global = by_class, shared
 
     def _check_state(self, state: Mapping[str, Any]) -> None:

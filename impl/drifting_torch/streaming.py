@@ -177,6 +177,6 @@ def _handed_back(
     if losses:
         torch.autograd.backward(losses, [arriving.at(loss) for loss in losses])
     return {
-        key: replace(term, loss=term.loss.detach(), per_label=term.per_label.detach())
+        key: replace(term, loss=term.loss.detach(), per_label=term.per_label.detach(), problem=None)
         for key, term in terms.items()
     }
