@@ -36,7 +36,8 @@ def readings_of(text: str) -> Readings:
 
 _SCHEMA = (
     "(Tensor generated, Tensor positive, Tensor? unconditional, Tensor? weight, "
-    "float[] temperatures, str readings, ScalarType dtype, bool normalized, str precision) "
+    "float[] temperatures, str readings, ScalarType dtype, bool normalized, str precision, "
+    "Tensor? annealed) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 """By hand: PyTorch before 2.7 does not infer it from ``list[float]``."""
