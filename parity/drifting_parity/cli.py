@@ -4,21 +4,22 @@ Everything heavy (NumPy, SciPy, PyTorch, rich) is imported by the command that n
 ``--help``, ``list`` and ``explain`` answer at once.
 
 Exit statuses: 0 as expected; 1 parity broken; 2 bad usage or configuration; 3 the implementation
-could not be judged; 130 interrupted.
+could not be judged; 130 interrupted. Output that could not be written is 2 as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
-from drifting_parity.errors import USAGE, CommandError
+from drifting_parity.commands.output import silence_stdout, write_out
+from drifting_parity.errors import INTERRUPTED, USAGE, CommandError
 
-INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 """What a shell shows for a program that SIGPIPE ended."""
 
@@ -53,6 +54,16 @@ def _seed(text: str) -> int:
     value = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to 2**32 - 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
@@ -135,6 +146,25 @@ def _add_report(commands: Any) -> None:
     option("--output", metavar="FILE", help="write the report there, whole or not at all")
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
+    _add_limits(report)
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    """What a ``python:`` implementation may use of time and memory."""
+    command.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_positive,
+        default=60.0,
+        help="for each call of a python: implementation, which runs in a process of its own "
+        "(default: 60; four times that for its import)",
+    )
+    command.add_argument(
+        "--memory",
+        metavar="GIB",
+        type=_positive,
+        help="that its process may hold (default: half of the machine's)",
+    )
 
 
 def _add_gate(commands: Any) -> None:
@@ -154,6 +184,7 @@ def _add_gate(commands: Any) -> None:
     option("--readings", metavar="SET", help="what to hold it to (default: what FILE says)")
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
+    _add_limits(gate)
     option("--format", choices=FORMATS, default="terminal", help="default: terminal")
     option("--output", metavar="FILE", help="write the answer there, whole or not at all")
     option(
@@ -166,10 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Usage errors leave through ``SystemExit(2)``, as argparse does it.
     """
+    _replace_closed_streams()
     _tolerate_narrow_encodings()
     try:
-        status = _run(parser().parse_args(arguments))
-        sys.stdout.flush()
+        status = _run(_parsed(arguments))
     except CommandError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return problem.status
@@ -177,10 +208,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has left. Python flushes stdout once more at exit: into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has left.
+        silence_stdout()
         return BROKEN_PIPE
     return status
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse; help and version are written by argparse, whose failure to do so must show."""
+    try:
+        return parser().parse_args(arguments)
+    except SystemExit as leaving:
+        if not leaving.code:
+            write_out("")
+        raise
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -204,8 +245,27 @@ def _run(options: argparse.Namespace) -> int:
         from drifting_parity.commands.listing import listing
 
         text = listing(options.kind)
-    sys.stdout.write(text)
+    write_out(text)
     return 0
+
+
+class _Closed(io.StringIO):
+    """Standard output that was closed before the program began."""
+
+    def flush(self) -> None:
+        """Fail, as writing to it does."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _replace_closed_streams() -> None:
+    """Where a standard stream is closed, keep its place, lest a file is opened in it."""
+    if sys.stdout is None or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        while os.open(os.devnull, os.O_RDWR) <= 2:
+            pass
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] -- as with >&-
+        sys.stdout = _Closed()
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr = io.StringIO()
 
 
 def _tolerate_narrow_encodings() -> None:
