@@ -15,10 +15,13 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from drifting_parity.commands.output import silence_stdout, write_out
 from drifting_parity.errors import INTERRUPTED, USAGE, CommandError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 BROKEN_PIPE: Final = 141
 """What a shell shows for a program that SIGPIPE ended."""
@@ -33,6 +36,13 @@ COLUMNS: Final = ("ablation", "latent-B/2", "latent-L/2", "pixel-B/16", "pixel-L
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help, or fail: argparse would say nothing of a full disk."""
+        if file is None:
+            write_out(self.format_help())
+        else:
+            super().print_help(file)
+
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
 
@@ -46,7 +56,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib import metadata
 
-        sys.stdout.write(f"{parser.prog} {metadata.version('drifting-parity')}\n")
+        write_out(f"{parser.prog} {metadata.version('drifting-parity')}\n")
         parser.exit()
 
 
@@ -200,7 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _replace_closed_streams()
     _tolerate_narrow_encodings()
     try:
-        status = _run(_parsed(arguments))
+        status = _run(parser().parse_args(arguments))
     except CommandError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return problem.status
@@ -212,16 +222,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         silence_stdout()
         return BROKEN_PIPE
     return status
-
-
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse; help and version are written by argparse, whose failure to do so must show."""
-    try:
-        return parser().parse_args(arguments)
-    except SystemExit as leaving:
-        if not leaving.code:
-            write_out("")
-        raise
 
 
 def _run(options: argparse.Namespace) -> int:

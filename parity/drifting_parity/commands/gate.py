@@ -38,7 +38,7 @@ def run_gate(options: argparse.Namespace) -> int:
         write_out(text)
     else:
         write_whole(output, text)
-        print(f"{gate.conclusion(report, found)}\nwritten to {output}", file=sys.stderr)
+        print(f"{gate.conclusion(report, found)}\nwritten to {options.output}", file=sys.stderr)
     return BROKEN if found else 0
 
 

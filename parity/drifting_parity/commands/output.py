@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
+import io
 import os
 import stat
 import sys
@@ -22,7 +22,6 @@ def check_writable(path: Path) -> Path:
 
     Returns it as an absolute path, which later changes of the working directory leave alone.
     """
-    path = path.absolute()
     if path.is_dir():
         raise CommandError(f"--output: {path} is a folder, expected a file")
     if not path.parent.is_dir():
@@ -32,7 +31,7 @@ def check_writable(path: Path) -> Path:
         raise CommandError(f"--output: no permission to write to {target}")
     if path.is_fifo():
         _check_reader(path)
-    return path
+    return path.absolute()
 
 
 def _check_reader(path: Path) -> None:
@@ -73,8 +72,10 @@ def write_out(text: str) -> None:
 
 def silence_stdout() -> None:
     """Send to nowhere what Python writes to standard output once more at its exit."""
-    with contextlib.suppress(OSError, ValueError):
+    try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # it is no file
+        sys.stdout = io.StringIO()
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -43,10 +43,10 @@ def report(options: argparse.Namespace) -> int:
         print(conclusion(found), file=sys.stderr)
         if found.interrupted:
             # What was written there before is worth more than a part of a report.
-            print(f"not written to {output}", file=sys.stderr)
+            print(f"not written to {options.output}", file=sys.stderr)
         else:
             write_whole(output, render(found, options.format, to_terminal=False))
-            print(f"written to {output}", file=sys.stderr)
+            print(f"written to {options.output}", file=sys.stderr)
     return INTERRUPTED if found.interrupted else found.exit_status
 
 

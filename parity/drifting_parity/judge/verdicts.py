@@ -11,9 +11,12 @@ import fnmatch
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Final
+
+import numpy as np
 
 from drifting_parity.adapters.base import Adapter, ImplementationError, NotObservable, fixed
 from drifting_parity.adapters.conduct import Conduct, together
@@ -80,11 +83,12 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
     figures: list[Figure] = []
     reason = error = ""
     try:
-        for item in check.run(context):
-            if isinstance(item, Figure):
-                figures.append(item)
-            else:
-                measurements.append(item)
+        with _numbers_of(context.adapter):
+            for item in check.run(context):
+                if isinstance(item, Figure):
+                    figures.append(item)
+                else:
+                    measurements.append(item)
     except NotObservable as answer:
         reason = plain(str(answer))
     except ImplementationError as problem:
@@ -108,6 +112,14 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
         conduct=tuple(conduct),
         seconds=time.perf_counter() - started,
     )
+
+
+def _numbers_of(adapter: Adapter) -> AbstractContextManager[object]:
+    """Let NaN and infinity through: what an implementation answers is the measurements' to judge.
+
+    The reference's own arithmetic keeps NumPy's warnings.
+    """
+    return nullcontext() if adapter.by_definition else np.errstate(all="ignore")
 
 
 def judge(request: Request, progress: Progress | None = None) -> Report:
@@ -186,8 +198,9 @@ class _Run:
     def everything(self) -> None:
         """Find the readings it takes, then run every check."""
         self.tell("finding the readings it takes", 0)
-        self.observed, self.axes = axes.observe(self.context)
         adapter = self.context.adapter
+        with _numbers_of(adapter):
+            self.observed, self.axes = axes.observe(self.context)
         self.conduct += adapter.conduct()
         if self.observed != self.context.readings:
             # It did not take what it was asked for, so it cannot be held to yet other readings.

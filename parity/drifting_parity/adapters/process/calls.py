@@ -9,7 +9,7 @@ from typing import Any, Final, get_type_hints
 import numpy as np
 
 from drifting_parity.adapters.base import Adapter, QueueSubject
-from drifting_parity.adapters.process.wire import AnyArray, Tree, packer, unpacker
+from drifting_parity.adapters.process.wire import AnyArray, Tree, Unfit, packer, unpacker
 
 QUEUE: Final = "sample_queue"
 """The method that gives an object to be asked further; a number stands for it."""
@@ -34,12 +34,14 @@ class Call:
         return [unpacker(hint)(tree[name], arrays) for name, hint in self.parameters.items()]
 
     def pack_result(self, value: Any) -> tuple[Tree, list[AnyArray]]:
-        """What was returned; ``TypeError`` if it is not what the method promises."""
+        """What was returned; ``Unfit`` if it is not what the method promises."""
         arrays: list[AnyArray] = []
         try:
             return packer(self.returns)(value, arrays), arrays
-        except TypeError as problem:
-            raise TypeError(f"{self.method} returned {problem}") from None
+        except Unfit as problem:
+            said = str(problem)
+            where = "what {} returned: {}" if said[0] in ".[" else "{} returned {}"
+            raise Unfit(where.format(self.method, said)) from None
 
 
 def _call(owner: type[Any], name: str, method: str) -> Call:

@@ -1,7 +1,7 @@
 """The adapter of code that runs in a process of its own.
 
-How often a process may fail: a method that did not answer in time twice, or ended its process five
-times, is not called again, nor is any after twelve of either in all; what still needs it is
+How often a process may fail: a method that did not answer in time twice, or ended its process
+three times, is not called again, nor is any after twelve of either in all; what still needs it is
 reported as raising, with that reason. A hang costs ``--timeout`` each, a new process the import.
 """
 
@@ -26,7 +26,7 @@ from drifting_parity.cases import DType
 from drifting_parity.plain import LONGEST, plain
 
 MOST_UNANSWERED: Final = 2
-MOST_ENDED: Final = 5
+MOST_ENDED: Final = 3
 MOST_IN_ALL: Final = 12
 
 Body = Mapping[str, Any]
@@ -60,7 +60,7 @@ class Session:
             self._note_output(gone.ending)
             printed = plain(gone.ending.text[-LONGEST:])
             raise LoadingError(
-                f"{self.target} ended the process ({gone.ending}) while it was loaded"
+                f"{self.target} {self._how(gone.ending)} while it was loaded"
                 + (f"; it printed {printed}" if printed else "")
             ) from None
         except (TimeoutError, Unfit) as problem:
@@ -99,10 +99,7 @@ class Session:
         except ProcessEnded as gone:
             self._process = None
             self._note_output(gone.ending)
-            what = f"ended the process ({gone.ending})"
-            if gone.ending.memory:
-                what = f"was ended: {gone.ending}, at most {self._memory()} is allowed (--memory)"
-            raise self._failure("ended", call.method, what, where) from None
+            raise self._failure("ended", call.method, self._how(gone.ending), where) from None
         except TimeoutError:
             self._end()
             what = f"did not answer within {self.limits.seconds:g} s (--timeout)"
@@ -117,8 +114,11 @@ class Session:
             self._end()
             raise
 
-    def _memory(self) -> str:
-        return f"{self.limits.memory / 2**30:.2g} GiB"
+    def _how(self, ending: Ending) -> str:
+        if not ending.memory:
+            return str(ending)
+        held, allowed = (size / 2**30 for size in (ending.memory, self.limits.memory))
+        return f"held {held:.3g} GiB of memory, allowed are {allowed:.3g} (--memory)"
 
     def _result(self, call: Call, body: Body, arrays: Sequence[AnyArray], where: str) -> Any:
         if "not_observable" in body:

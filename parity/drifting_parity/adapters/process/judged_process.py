@@ -26,7 +26,13 @@ WORKER: Final = (
     "from drifting_parity.adapters.process.worker import main; main(int(sys.argv[1]))"
 )
 LOADING: Final = 4
-"""Importing an implementation may take so many times as long as one call."""
+"""Importing an implementation may take so many times as long as one call …"""
+
+LOADING_AT_LEAST: Final = 60.0
+"""… and so many seconds in any case."""
+
+LOST_CONNECTION: Final = 121
+"""With this status a worker ends whose socket judged code closed."""
 
 PATIENCE: Final = 10.0
 """Seconds that the warden gets to end everything."""
@@ -56,24 +62,32 @@ def usual_memory() -> int:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a process ended. ``status`` is None where the judge ended it, −n where signal n did."""
+    """How a process ended. ``status`` is None where the judge ended it, −n where signal n did.
+
+    ``unguarded``: its warden did not live to tell.
+    """
 
     status: int | None = None
+    unguarded: bool = False
     memory: int = 0
+    processes: int = 0
     left: int = 0
     printed: int = 0
     text: str = ""
 
     def __str__(self) -> str:
-        if self.memory:
-            return f"it held {self.memory / 2**30:.2g} GiB of memory"
-        if self.status is None:
-            return "it closed its connection to the judge"
+        if self.processes:
+            return f"started {self.processes} processes"
+        if self.unguarded:
+            return "ended the process that guards it"
+        if self.status is None or self.status == LOST_CONNECTION:
+            return "closed its connection to the judge"
         if self.status >= 0:
-            return f"exit status {self.status}"
+            return f"ended the process (exit status {self.status})"
+        name = f"signal {-self.status}"
         with contextlib.suppress(ValueError):
-            return f"signal {signal.Signals(-self.status).name}"
-        return f"signal {-self.status}"
+            name = signal.Signals(-self.status).name
+        return f"ended the process ({name})"
 
 
 class ProcessEnded(Exception):  # noqa: N818 -- no error of the judge's: news of a process
@@ -116,7 +130,7 @@ class JudgedProcess:
         """Import the target; what it offers, or ``problem``."""
         told = self._lines.next(time.monotonic() + PATIENCE)
         self._worker = int(told.get("worker", 0))
-        limit = time.monotonic() + LOADING * self._limits.seconds
+        limit = time.monotonic() + max(LOADING_AT_LEAST, LOADING * self._limits.seconds)
         body, _ = self._exchange(message({"target": target}), 0, limit)
         return body
 
@@ -183,13 +197,15 @@ class JudgedProcess:
             with contextlib.suppress(OSError):
                 os.killpg(self._worker, signal.SIGKILL)
         self._finalizer()
-        told = told or {}
+        if told is None:
+            return Ending(unguarded=True)
         return Ending(
-            told.get("ended"),
-            int(told.get("memory", 0)),
-            int(told.get("left", 0)),
-            int(told.get("printed", 0)),
-            str(told.get("text", "")),
+            status=told.get("ended"),
+            memory=int(told.get("memory", 0)),
+            processes=int(told.get("processes", 0)),
+            left=int(told.get("left", 0)),
+            printed=int(told.get("printed", 0)),
+            text=str(told.get("text", "")),
         )
 
     def _last_words(self, seconds: float) -> dict[str, Any] | None:

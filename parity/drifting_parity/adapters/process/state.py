@@ -30,35 +30,24 @@ class Part:
     shown: bool = True
 
 
-_SIGNALS: Final = tuple(
-    number
-    for name in (
-        "INT",
-        "TERM",
-        "HUP",
-        "ALRM",
-        "SEGV",
-        "ABRT",
-        "FPE",
-        "PIPE",
-        "CHLD",
-        "USR1",
-        "USR2",
-    )
-    if (number := getattr(signal, f"SIG{name}", None)) is not None
-)
+_HANDLED: Final = ("INT", "TERM", "HUP", "ALRM", "SEGV", "ABRT", "FPE", "PIPE", "CHLD", "USR1")
+_SIGNALS: Final = {
+    f"SIG{name}": getattr(signal, f"SIG{name}")
+    for name in _HANDLED
+    if hasattr(signal, f"SIG{name}")
+}
 """Those that programs handle; reading all sixty would take longer than a small call."""
 
 
-def _handlers() -> dict[int, Any]:
-    return {number: signal.getsignal(number) for number in _SIGNALS}
+def _handlers() -> dict[str, Any]:
+    return {name: signal.getsignal(number) for name, number in _SIGNALS.items()}
 
 
-def _restore_handlers(handlers: Mapping[int, Any]) -> None:
-    for number, handler in handlers.items():
+def _restore_handlers(handlers: Mapping[str, Any]) -> None:
+    for name, handler in handlers.items():
         # None stands for a handler that was not installed from Python.
-        if handler is not None and signal.getsignal(number) is not handler:
-            signal.signal(number, handler)
+        if handler is not None and signal.getsignal(_SIGNALS[name]) is not handler:
+            signal.signal(_SIGNALS[name], handler)
 
 
 def _restore_environment(variables: Mapping[str, str]) -> None:

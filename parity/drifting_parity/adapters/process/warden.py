@@ -9,7 +9,8 @@ so that nothing outlives it. It ends all of them when the worker ends, when toge
 memory than LIMIT bytes (0: no limit), when the judge asks by ``k`` or is gone. What they print it
 reads, counts and keeps the beginning and the end of. It writes lines of JSON to CONTROL:
 ``{"worker": pid}`` at first, ``{"printed": …, "text": …}`` for every ``p`` that it reads, and at
-the end ``{"ended": status, "memory": bytes, "left": processes}`` with what was printed.
+the end ``{"ended": status, "memory": bytes, "processes": many, "left": some}`` with what was
+printed: ``memory`` and ``processes`` if they were too many, ``left`` those still running.
 """
 
 from __future__ import annotations
@@ -98,8 +99,30 @@ def descendants() -> list[int]:
     return listed
 
 
+def running(pid: int) -> bool:
+    """Whether it is more than an entry that waits to be collected."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 -- likewise
+            # The name in parentheses may hold anything.
+            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+    except (OSError, IndexError):
+        return False
+
+
+def shared_out(pids: list[int]) -> int:
+    """Bytes that the processes hold together, each shared page counted once. Slow."""
+    total = 0
+    for pid in pids:
+        with (
+            contextlib.suppress(OSError, ValueError, IndexError),
+            open(f"/proc/{pid}/smaps_rollup", "rb") as file,  # noqa: PTH123 -- likewise
+        ):
+            total += sum(1024 * int(line.split()[1]) for line in file if line.startswith(b"Pss:"))
+    return total
+
+
 def held(pids: list[int]) -> int:
-    """Bytes of memory that the processes hold together."""
+    """Bytes that the processes hold, a page that several of them share counted for each."""
     pages = 0
     for pid in pids:
         with (
@@ -117,6 +140,7 @@ class Warden:
         self.control = control
         self.limit = limit
         self.memory = 0
+        self.processes = 0
         self.status: int | None = None
         reader, writer = os.pipe()
         self.output = Output(reader)
@@ -156,15 +180,19 @@ class Warden:
             if time.monotonic() - looked > INTERVAL:
                 looked = time.monotonic()
                 self._look()
-                if self.memory:
+                if self.memory or self.processes:
                     return
             self._reap()
 
     def _look(self) -> None:
         pids = descendants() or [self.worker.pid]
         size = held(pids)
-        if (self.limit and size > self.limit) or len(pids) > MOST_PROCESSES:
+        if self.limit and size > self.limit and len(pids) > 1:
+            size = shared_out(pids) or size
+        if self.limit and size > self.limit:
             self.memory = size
+        if len(pids) > MOST_PROCESSES:
+            self.processes = len(pids)
 
     def _reap(self) -> bool:
         """Take note of every child that has ended; false when there is none left."""
@@ -181,7 +209,7 @@ class Warden:
     def end(self) -> None:
         """End everything, then say how it was."""
         ended_itself = self.status
-        left = len([pid for pid in descendants() if pid != self.worker.pid])
+        left = sum(pid != self.worker.pid and running(pid) for pid in descendants())
         limit = time.monotonic() + PATIENCE
         # The group as well: where /proc does not tell, that is most of them.
         with contextlib.suppress(OSError):
@@ -192,7 +220,12 @@ class Warden:
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.001)
         self.output.read()
-        ended = {"ended": ended_itself, "memory": self.memory, "left": left}
+        ended = {
+            "ended": ended_itself,
+            "memory": self.memory,
+            "processes": self.processes,
+            "left": left,
+        }
         self.tell({**ended, **self.output.told()})
 
 

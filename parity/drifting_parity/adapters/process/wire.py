@@ -82,6 +82,8 @@ def _for(hint: Any, makers: Mapping[str, Callable[[Any], Any]]) -> Any:
 
 def _name(value: object) -> str:
     kind = type(value)
+    if value is None:
+        return "None"
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
@@ -153,9 +155,12 @@ def _pack_array(dtype: str) -> Pack:
     kinds = {"f": "fiu", "i": "iu", "b": "b"}[wanted.kind]
 
     def pack(value: Any, arrays: list[AnyArray]) -> Tree:
-        if value is None:
-            raise Unfit("None, expected an array")
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise Unfit(f"{_name(value)}, expected an array") from None
+        if array.dtype.kind in "OSU":
+            raise Unfit(f"{_name(value)}, expected an array of numbers")
         if array.dtype.kind not in kinds:
             raise Unfit(f"an array of dtype {array.dtype}, expected {wanted.name}")
         arrays.append(np.ascontiguousarray(array, wanted).reshape(array.shape))
@@ -169,7 +174,7 @@ def _unpack_array(dtype: str) -> Unpack:
 
     def unpack(tree: Tree, arrays: Sequence[AnyArray]) -> Any:
         place = tree.get("array") if isinstance(tree, dict) else None
-        if not isinstance(place, int) or not 0 <= place < len(arrays):
+        if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(arrays):
             raise Unfit(f"{_name(tree)}, expected an array")
         if arrays[place].dtype != wanted:
             raise Unfit(f"an array of dtype {arrays[place].dtype}, expected {wanted.name}")
@@ -196,7 +201,7 @@ def _within(make: Callable[[Any], Any]) -> Mapping[str, Callable[[Any], Any]]:
             if not isinstance(value, Mapping):
                 raise Unfit(f"{_name(value)}, expected a mapping")
             items = cast("Mapping[Any, Any]", value).items()
-            return {_key(key): _under(f"[{key!r}]", inner, item, arrays) for key, item in items}
+            return {_key(key): _under(f"[{key!r}] is", inner, item, arrays) for key, item in items}
 
         return convert
 

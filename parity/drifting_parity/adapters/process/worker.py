@@ -17,8 +17,9 @@ from typing import Any
 from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.adapters.loading import AdapterError, load_here
 from drifting_parity.adapters.process.calls import CALLS, METHODS, QUEUE, Call, inputs
+from drifting_parity.adapters.process.judged_process import LOST_CONNECTION
 from drifting_parity.adapters.process.state import State
-from drifting_parity.adapters.process.wire import AnyArray, message, receive
+from drifting_parity.adapters.process.wire import AnyArray, Unfit, message, receive
 from drifting_parity.plain import described, plain
 
 Body = dict[str, Any]
@@ -46,12 +47,10 @@ class Worker:
         request, _ = receive(self._judge)
         self._send({"id": 0, **self._load(request)})
         self._state = State()
-        with contextlib.suppress(EOFError, OSError):
-            while True:
-                request, arrays = receive(self._judge)
-                body, results = self._answer(request, arrays)
-                if os.getpid() != self._owner:
-                    return
+        while os.getpid() == self._owner:
+            request, arrays = receive(self._judge)
+            body, results = self._answer(request, arrays)
+            if os.getpid() == self._owner:
                 self._send({"id": request["id"], **body}, results)
 
     def _send(self, body: Body, arrays: Sequence[AnyArray] = ()) -> None:
@@ -95,6 +94,8 @@ class Worker:
         try:
             value = getattr(owner, call.method.rpartition(".")[2])(*arguments)
             tree, results = call.pack_result(self._kept(value) if call.method == QUEUE else value)
+        except Unfit as problem:
+            return {"raised": plain(f"TypeError: {problem}")}, []
         except NotObservable as reason:
             return {"not_observable": plain(str(reason))}, []
         except Exception as problem:
@@ -141,6 +142,12 @@ def _first_to_go() -> None:
 def main(descriptor: int) -> None:
     """Answer on the socket ``descriptor`` until the judge has gone."""
     _first_to_go()
-    Worker(socket.socket(fileno=descriptor)).run()
+    status = 0
+    try:
+        Worker(socket.socket(fileno=descriptor)).run()
+    except EOFError:
+        pass
+    except OSError:
+        status = LOST_CONNECTION
     # Without the handlers that judged code may have registered.
-    os._exit(0)
+    os._exit(status)
