@@ -17,6 +17,7 @@ from drifting_parity.report.wording import complaint
 
 @hypothesis.given(data=st.data())
 def test_property(subject: Subject, judged_property: Property[Any], data: st.DataObject) -> None:
+    subject.adapter.conduct()  # what is told from here on belongs to this test
     try:
         inputs = judged_property.draw(HypothesisDraw(data))
         measured = list(judged_property.measure(subject.context(), inputs))
@@ -30,3 +31,7 @@ def test_property(subject: Subject, judged_property: Property[Any], data: st.Dat
         if not item.passed:
             command = subject.command(item.clauses[0])
             raise AssertionError(f"{complaint(item)}\n  {command}")
+    for act in subject.adapter.conduct():
+        if act.failing:
+            command = subject.command(judged_property.clauses[0])
+            raise AssertionError(f"{judged_property.id}: it {act}\n  {command}")
