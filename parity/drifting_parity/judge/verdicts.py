@@ -43,6 +43,7 @@ _OF_THE_WHOLE: Final = ("loss", "gradient", "∂L", "implied", "finite differenc
 """Words in the names of quantities that come from the loss or its gradient."""
 
 _MOST_ROOTS: Final = 4
+_MOST_ERRORS: Final = 3
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps are done, and how many there are."""
@@ -318,7 +319,7 @@ def _verdict(
         ),
         key=lambda pair: (pair[1].passed, -pair[1].headroom),
     )
-    errors = [f"{outcome.check}: {outcome.error}" for outcome in touching if outcome.error]
+    errors = _errors(touching)
     verdict, reading, detail = _decide(clause, touching, measured, errors, differing, observed)
     return ClauseReport(
         id=clause.id,
@@ -331,6 +332,22 @@ def _verdict(
         reproduce=request.command(clause.id),
         subject=clause.subject,
     )
+
+
+def _errors(outcomes: Iterable[CheckOutcome]) -> list[str]:
+    """What was raised, each text once with the checks that it came from."""
+    checks: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.error:
+            checks.setdefault(outcome.error, []).append(outcome.check)
+    texts = [f"{_few(names)}: {error}" for error, names in checks.items()]
+    more = len(texts) - _MOST_ERRORS
+    return [*texts[:_MOST_ERRORS], f"and {more} more"] if more > 0 else texts
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_ERRORS
+    return ", ".join(names[:_MOST_ERRORS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _decide(

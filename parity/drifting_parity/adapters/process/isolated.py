@@ -82,7 +82,7 @@ class Session:
         """Put one call to the process and unpack the answer."""
         case = case_name(arguments)
         where = f"{call.method} of case {plain(case)}" if case else call.method
-        self._refuse(call.method, where)
+        self._refuse(call.method)
         if self._process is None:
             try:
                 self.start()
@@ -148,7 +148,7 @@ class Session:
         self._reasons[method] = self._reasons[""] = f"it {what} in {where}"
         return ImplementationError(f"{what} in {where}")
 
-    def _refuse(self, method: str, where: str) -> None:
+    def _refuse(self, method: str) -> None:
         """Do not call again what has failed too often."""
         stopped = (
             self._failed[method, "no answer"] >= MOST_UNANSWERED
@@ -157,7 +157,7 @@ class Session:
         if stopped or self._failed.total() >= MOST_IN_ALL:
             reason = self._reasons.get(method) or self._reasons[""]
             text = f"{method} is not called any more: {reason}"
-            self._conduct.append(Conduct("not called", text, where))
+            self._conduct.append(Conduct("not called", text))
             raise ImplementationError(text)
 
     def _end(self) -> None:
