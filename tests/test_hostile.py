@@ -273,7 +273,7 @@ def test_a_refusal_that_is_wanted_is_not_an_end_of_the_process() -> None:
         ("import os; os._exit(0)", "ended the process (exit status 0) while it was loaded"),
         ("print('why'); import os; os._exit(4)", "while it was loaded; it printed why"),
         ("import time; time.sleep(60)", "did not load in time"),
-        ("1 / 0", "did not load: ZeroDivisionError: division by zero (unloadable.py, line 1"),
+        ("1 / 0", "did not load: ZeroDivisionError: division by zero (/"),
         ("raise ValueError('\\x1b[2J')", r"ValueError: \x1b[2J"),
         ("class adapter(Adapter): dtypes = ()", "its dtypes are (), expected some of float64"),
         ("class adapter(Adapter): dtypes = ('int3',)", "its dtypes are (int3), expected some of"),

@@ -72,7 +72,7 @@ class Session:
             raise
         if "problem" in body:
             process.end()
-            raise LoadingError(plain(str(body["problem"])))
+            raise LoadingError(plain(str(body["problem"]), 2 * LONGEST))
         self._process = process
         self.generation += 1
         self.dropped.clear()
