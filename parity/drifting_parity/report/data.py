@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from drifting_parity.adapters.conduct import Conduct
 from drifting_parity.explanation.data import Explanation
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.witnesses.core import Effect
@@ -32,7 +33,8 @@ class CheckOutcome:
     """What one check gave: measurements and figures, or why there are none.
 
     ``readings`` are those it was judged under when they differ from those asked for. ``error`` is
-    the exception's type and message when the implementation raised.
+    the exception's type and message when the implementation raised. ``conduct`` is what it did
+    meanwhile beside answering.
     """
 
     check: str
@@ -43,6 +45,7 @@ class CheckOutcome:
     figures: tuple[Figure, ...] = ()
     not_observable: str = ""
     error: str = ""
+    conduct: tuple[Conduct, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -106,7 +109,9 @@ class Report:
     """Everything one run found out about one implementation.
 
     ``effects`` are those of the deltas, measured on the reference; empty if they were not asked
-    for. They say nothing about the implementation. ``explanation`` says what it computes.
+    for. They say nothing about the implementation. ``explanation`` says what it computes,
+    ``conduct`` what it did beside answering. ``interrupted`` says after how many checks the run
+    was, if it was.
     """
 
     implementation: str
@@ -122,6 +127,8 @@ class Report:
     seconds: float = 0.0
     effects: tuple[Effect, ...] = ()
     explanation: Explanation | None = None
+    conduct: tuple[Conduct, ...] = ()
+    interrupted: str = ""
 
     @property
     def of_implementation(self) -> tuple[ClauseReport, ...]:
@@ -136,7 +143,8 @@ class Report:
     @property
     def complete(self) -> bool:
         """Whether every executable clause could be observed."""
-        return all(clause.verdict != "not observable" for clause in self.clauses)
+        seen = all(clause.verdict != "not observable" for clause in self.clauses)
+        return seen and not self.interrupted
 
     @property
     def failing(self) -> tuple[ClauseReport, ...]:
@@ -150,7 +158,12 @@ class Report:
         if asked and all(item.verdict in _UNJUDGED for item in asked):
             return 3
         differs = any(axis.differs for axis in self.axes)
-        return 1 if self.failing or differs else 0
+        return 1 if self.failing or differs or self.misconduct else 0
+
+    @property
+    def misconduct(self) -> tuple[Conduct, ...]:
+        """What the implementation did that breaks parity, whatever was measured."""
+        return tuple(item for item in self.conduct if item.failing)
 
     def count(self, verdict: Verdict) -> int:
         """How many clauses that an implementation carries out got ``verdict``."""

@@ -62,6 +62,7 @@ def terminal(
     else:
         _sections(console, report)
         _failing(console, report)
+    _conduct(console, report)
     console.print()
     _closing(console, report, verbose=verbose)
     style = "bold green" if report.exit_status == 0 else "bold red"
@@ -281,6 +282,17 @@ def _readings(console: Console, report: Report) -> None:
         _paragraph(console, NO_READING, "bold yellow", indent=2)
     elif unseen:
         _paragraph(console, f"not observable: {', '.join(unseen)}", "dim", indent=2)
+
+
+def _conduct(console: Console, report: Report) -> None:
+    """List what the implementation did beside answering."""
+    if not report.conduct:
+        return
+    console.print()
+    console.print(Text("Conduct: what it did beside answering", style="bold"))
+    for item in report.conduct:
+        mark, style = ("✗", "bold red") if item.failing else ("·", "default")
+        _paragraph(console, f"{mark} {item}", style, indent=2)
 
 
 def _effects(console: Console, report: Report) -> None:
