@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from drifting_parity.checks.core import Check
-from drifting_parity.judge import run_check
+from drifting_parity.judge.verdicts import run_check
 from drifting_parity.pytest_plugin import Subject
-from drifting_parity.wording import complaint
+from drifting_parity.report.wording import complaint
 
 
 def test_check(subject: Subject, judged_check: Check) -> None:

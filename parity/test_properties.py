@@ -12,7 +12,7 @@ from drifting_parity.adapters.base import NotObservable
 from drifting_parity.checks.core import Property
 from drifting_parity.draw import Rejected
 from drifting_parity.pytest_plugin import HypothesisDraw, Subject
-from drifting_parity.wording import complaint
+from drifting_parity.report.wording import complaint
 
 
 @hypothesis.given(data=st.data())

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from drifting_parity.measure import Figure, Measurement, Mismatch
-from drifting_parity.report import AxisReport, CheckOutcome, ClauseReport, Report
+from drifting_parity.report.data import AxisReport, CheckOutcome, ClauseReport, Report
 
 COMMAND = (
     "drifting-parity report --implementation python:package.module:attribute_with_a_long_name "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import broken_copies
 import pytest
 
-from drifting_parity.judge import Request, judge
+from drifting_parity.judge.verdicts import Request, judge
 from drifting_spec import PAPER
 
 BROKEN = {

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from drifting_parity import check_index, cli_report
+from drifting_parity.catalogue import check_index
 from drifting_parity.checks import CHECKS, PROPERTIES
 from drifting_parity.cli import KINDS, main
-from drifting_parity.judge import Request
-from drifting_parity.report import Report
+from drifting_parity.commands import report as cli_report
+from drifting_parity.judge.verdicts import Request
+from drifting_parity.report.data import Report
 from drifting_spec import AXES, PRESETS
 from drifting_spec.registry import load
 
@@ -319,7 +320,7 @@ def test_every_list_has_its_heading_and_entries(
 
 
 def test_the_index_of_checks_is_the_registry() -> None:
-    """To renew it: python -m drifting_parity.check_index."""
+    """To renew it: python -m drifting_parity.catalogue.check_index."""
     assert check_index.PATH.read_text(encoding="utf-8") == check_index.rendered()
     assert [item.id for item in check_index.indexed()] == [item.id for item in CHECKS]
 

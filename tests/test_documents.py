@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 
-from drifting_parity import documents, sources
+from drifting_parity.catalogue import documents, sources
 from drifting_spec.implements import IMPLEMENTED
 from drifting_spec.registry import load
 

@@ -16,9 +16,11 @@ from drifting_parity.adapters.base import Adapter
 from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
 from drifting_parity.cases import Array, FieldCase, LossCase, LossObservation, Setting, rounded
-from drifting_parity.checks import field_properties, golden_values, guidance_properties
 from drifting_parity.checks.core import Check, Context
-from drifting_parity.judge import run_check
+from drifting_parity.checks.field import properties as field_properties
+from drifting_parity.checks.training import guidance as guidance_properties
+from drifting_parity.checks.vectors import by_hand as golden_values
+from drifting_parity.judge.verdicts import run_check
 from drifting_spec import PRESETS, Readings
 from drifting_spec.registry import load
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from drifting_parity import cli_report, gate
 from drifting_parity.cli import main
+from drifting_parity.commands import report as cli_report
 from drifting_parity.errors import CommandError
-from drifting_parity.expectations import read_expectations
-from drifting_parity.judge import Request
-from drifting_parity.report import AxisReport, ClauseReport, Report
+from drifting_parity.gate import findings as gate
+from drifting_parity.gate.expectations import read_expectations
+from drifting_parity.judge.verdicts import Request
+from drifting_parity.report.data import AxisReport, ClauseReport, Report
 from drifting_parity.witnesses import Effect
 from drifting_spec.registry import load
 

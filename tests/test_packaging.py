@@ -45,7 +45,7 @@ def test_the_wheel_holds_exactly_the_four_packages(wheel: zipfile.ZipFile) -> No
     "name",
     [
         "drifting_spec/data/paper.toml",
-        "drifting_parity/report.schema.json",
+        "drifting_parity/report/report.schema.json",
         "drifting_parity/golden/release/manifests.json",
         "drifting_parity/golden/seed/manifests.json",
         *(f"{package}/py.typed" for package in HOMES),

@@ -12,10 +12,11 @@ import jsonschema
 import pytest
 from rich.cells import cell_len
 
-from drifting_parity import wording
-from drifting_parity.markdown import markdown
-from drifting_parity.render import terminal
-from drifting_parity.report import Report, Verdict, to_json
+from drifting_parity.report import wording
+from drifting_parity.report.as_json import to_json
+from drifting_parity.report.data import Report, Verdict
+from drifting_parity.report.markdown import markdown
+from drifting_parity.report.terminal import terminal
 
 FIXTURES = ("good_report", "broken_report", "infinite_report")
 
@@ -27,7 +28,9 @@ def report(request: pytest.FixtureRequest) -> Report:
 
 @pytest.fixture(scope="module")
 def validator() -> jsonschema.Draft202012Validator:
-    text = resources.files("drifting_parity").joinpath("report.schema.json").read_text("utf-8")
+    text = (
+        resources.files("drifting_parity.report").joinpath("report.schema.json").read_text("utf-8")
+    )
     schema = json.loads(text)
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)

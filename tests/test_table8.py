@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
-from drifting_parity.checks import table8
 from drifting_parity.checks.core import EXACT, Context
+from drifting_parity.checks.paper import table8
 from drifting_parity.measure import Measurement
 from drifting_spec import PAPER
 from drifting_spec.parsing import SpecError

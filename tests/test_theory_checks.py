@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
-from drifting_parity.checks import discrepancy, laws, table8, theory
 from drifting_parity.checks.core import EXACT, Check, Context
-from drifting_parity.judge import run_check
-from drifting_parity.report import CheckOutcome
+from drifting_parity.checks.paper import identifiability as theory
+from drifting_parity.checks.paper import laws, table8
+from drifting_parity.checks.paper import mmd as discrepancy
+from drifting_parity.judge.verdicts import run_check
+from drifting_parity.report.data import CheckOutcome
 from drifting_reference import alpha_laws, arithmetic, guidance, identifiability, mae, mmd
 from drifting_spec import PRESETS
 from drifting_spec.registry import load

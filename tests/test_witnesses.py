@@ -19,9 +19,10 @@ import drifting_reference.loss
 import drifting_reference.normalization
 from drifting_parity.cases import Array
 from drifting_parity.cli import main
-from drifting_parity.markdown import markdown
-from drifting_parity.render import terminal
-from drifting_parity.report import Report, to_json
+from drifting_parity.report.as_json import to_json
+from drifting_parity.report.data import Report
+from drifting_parity.report.markdown import markdown
+from drifting_parity.report.terminal import terminal
 from drifting_parity.witnesses import WITNESSES, measure
 from drifting_parity.witnesses.core import Effect, witness
 from drifting_spec.registry import load
@@ -155,7 +156,9 @@ def measured_report(good_report: Report) -> Report:
 
 
 def test_json_holds_the_effects(measured_report: Report) -> None:
-    schema = resources.files("drifting_parity").joinpath("report.schema.json").read_text("utf-8")
+    schema = (
+        resources.files("drifting_parity.report").joinpath("report.schema.json").read_text("utf-8")
+    )
     document = json.loads(json.dumps(to_json(measured_report), allow_nan=False))
     jsonschema.Draft202012Validator(json.loads(schema)).validate(document)
     first, second, third = document["deltas"]

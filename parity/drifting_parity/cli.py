@@ -185,23 +185,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     if options.command == "report":
-        from drifting_parity.cli_report import report
+        from drifting_parity.commands.report import report
 
         return report(options)
     if options.command == "gate":
-        from drifting_parity.cli_gate import run_gate
+        from drifting_parity.commands.gate import run_gate
 
         return run_gate(options)
     if options.command == "explain":
-        from drifting_parity.explain import explain
+        from drifting_parity.catalogue.explain import explain
 
         text = explain(options.id)
     elif options.command == "slots":
-        from drifting_parity.cli_slots import slots
+        from drifting_parity.commands.slots import slots
 
         text = slots(options.preset, options.readings)
     else:
-        from drifting_parity.cli_list import listing
+        from drifting_parity.commands.listing import listing
 
         text = listing(options.kind)
     sys.stdout.write(text)

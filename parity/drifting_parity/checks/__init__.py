@@ -7,28 +7,38 @@ from __future__ import annotations
 
 from typing import Any
 
-from drifting_parity.checks import (
-    comparisons,
-    digits,
-    discrepancy,
-    encoder,
-    encoder_vectors,
-    feature_properties,
-    field_properties,
-    golden_values,
-    grouped_step,
-    guidance_properties,
-    headlines,
-    laws,
-    loss_properties,
-    numerics,
-    sample_queue,
-    table8,
-    theory,
-    training_vectors,
-    vectors,
-)
+from drifting_parity.checks import comparisons, headlines
 from drifting_parity.checks.core import Check, Property
+from drifting_parity.checks.features import encoder
+from drifting_parity.checks.features import vectors as feature_properties
+from drifting_parity.checks.field import properties as field_properties
+from drifting_parity.checks.loss import normalization as loss_properties
+from drifting_parity.checks.loss import numerics
+from drifting_parity.checks.paper import identifiability as theory
+from drifting_parity.checks.paper import laws, table8
+from drifting_parity.checks.paper import mmd as discrepancy
+from drifting_parity.checks.training import (
+    grouped_step,
+    sample_queue,
+)
+from drifting_parity.checks.training import (
+    guidance as guidance_properties,
+)
+from drifting_parity.checks.vectors import (
+    by_hand as golden_values,
+)
+from drifting_parity.checks.vectors import (
+    digits,
+)
+from drifting_parity.checks.vectors import (
+    encoder as encoder_vectors,
+)
+from drifting_parity.checks.vectors import (
+    release_and_seed as vectors,
+)
+from drifting_parity.checks.vectors import (
+    training as training_vectors,
+)
 
 PROPERTIES: tuple[Property[Any], ...] = (
     *field_properties.PROPERTIES,

@@ -15,9 +15,10 @@ import numpy as np
 
 from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, VectorizeCase
-from drifting_parity.checks import loss_forms, loss_worlds
 from drifting_parity.checks.core import Check, Context, Yield, worst
-from drifting_parity.checks.loss_worlds import Shape
+from drifting_parity.checks.loss import closed_forms as loss_forms
+from drifting_parity.checks.loss import worlds as loss_worlds
+from drifting_parity.checks.loss.worlds import Shape
 from drifting_parity.draw import Draw, RandomDraw, Rejected, generator
 from drifting_parity.measure import Measurement, compare
 from drifting_spec import AXES, FIELD_AXES, PRESETS, Readings

@@ -1,0 +1,1 @@
+"""What there is, said without importing it: documents, index of checks, sources, ``explain``."""

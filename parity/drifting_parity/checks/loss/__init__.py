@@ -1,0 +1,1 @@
+"""Checks of the loss of one feature and of many (A.6)."""

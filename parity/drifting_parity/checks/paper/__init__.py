@@ -1,0 +1,1 @@
+"""Checks of what the paper says about itself, put to the reference."""

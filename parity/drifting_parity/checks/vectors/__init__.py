@@ -1,0 +1,1 @@
+"""Checks against recorded and hand-worked values, and on real digits."""

@@ -1,0 +1,1 @@
+"""The commands of ``drifting-parity``, one module each, and how they write their output."""

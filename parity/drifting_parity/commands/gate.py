@@ -1,0 +1,60 @@
+"""``drifting-parity gate``: judge an implementation and hold it to what a file declares."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from drifting_parity.commands.output import check_writable, write_whole
+from drifting_parity.commands.report import judged, make_request
+from drifting_parity.errors import BROKEN, UNJUDGED, CommandError
+from drifting_parity.gate import findings as gate
+from drifting_parity.gate.expectations import read_expectations
+from drifting_parity.report.data import Report
+
+FORMATS = {"terminal": gate.to_text, "json": gate.to_json, "markdown": gate.to_markdown}
+
+
+def run_gate(options: argparse.Namespace) -> int:
+    """Carry out the command and return its exit status; :class:`CommandError` for bad usage."""
+    path = Path(options.expectations)
+    output = None if options.output is None else Path(options.output)
+    if output is not None:
+        check_writable(output)
+    if options.write:
+        return _write(options, path)
+    expected = read_expectations(path)
+    options.implementation = options.implementation or expected.implementation
+    options.readings = options.readings or expected.readings
+    report = _report(options)
+    found = gate.findings(expected, report)
+    text = FORMATS[options.format](report, found)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        write_whole(output, text)
+        print(f"{gate.conclusion(report, found)}\nwritten to {output}", file=sys.stderr)
+    return BROKEN if found else 0
+
+
+def _write(options: argparse.Namespace, path: Path) -> int:
+    """Draft the file of what was found, where none stands yet."""
+    if path.exists():
+        raise CommandError(f"--write: {path} exists already, expected a new file")
+    check_writable(path)
+    options.implementation = options.implementation or "builtin:drifting_torch"
+    options.readings = options.readings or "paper"
+    report = _report(options)
+    write_whole(path, gate.draft(report))
+    print(f"drafted {path}: write a reason wherever it is empty", file=sys.stderr)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> Report:
+    """Judge every clause; what cannot be judged at all is exit status 3."""
+    options.clause, options.device, options.dtype = "*", "cpu", None
+    report = judged(make_request(options))
+    if report.exit_status == UNJUDGED:
+        raise CommandError(f"--implementation: {report.implementation} shows no clause", UNJUDGED)
+    return report

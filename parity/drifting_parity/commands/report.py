@@ -1,0 +1,156 @@
+"""``drifting-parity report``: load the implementation, judge it, write the report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fnmatch
+import json
+import shutil
+import sys
+import traceback
+from collections.abc import Generator
+from pathlib import Path
+from typing import cast
+
+from drifting_parity.adapters import Adapter, AdapterError, load_adapter
+from drifting_parity.cases import DType, Setting
+from drifting_parity.commands.output import check_writable, write_whole
+from drifting_parity.errors import UNJUDGED, CommandError, nearest
+from drifting_parity.judge.verdicts import Progress, Request, judge
+from drifting_parity.report.as_json import to_json
+from drifting_parity.report.data import Report
+from drifting_spec import ReadingsError, parse_readings
+from drifting_spec.registry import load
+
+FILE_WIDTH = 100
+"""Columns of a terminal report that goes to a file or a pipe."""
+
+BAR_WIDTH = 42
+"""Columns that the progress bar takes before it says what is being done."""
+
+
+def report(options: argparse.Namespace) -> int:
+    """Carry out the command and return its exit status; :class:`CommandError` for bad usage."""
+    request = make_request(options)
+    output = None if options.output is None else Path(options.output)
+    if output is not None:
+        check_writable(output)
+    found = judged(request)
+    if output is None:
+        sys.stdout.write(render(found, options.format, to_terminal=sys.stdout.isatty()))
+    else:
+        write_whole(output, render(found, options.format, to_terminal=False))
+        from drifting_parity.report.wording import conclusion
+
+        print(f"{conclusion(found)}\nwritten to {output}", file=sys.stderr)
+    return found.exit_status
+
+
+def judged(request: Request) -> Report:
+    """Judge with a bar on the terminal; :class:`CommandError` (status 3) if the judge breaks."""
+    try:
+        with _progress() as progress:
+            return judge(request, progress)
+    except Exception as problem:
+        raise CommandError(
+            f"--implementation: {request.target} could not be judged: {_short(problem)}", UNJUDGED
+        ) from problem
+
+
+def render(found: Report, form: str, *, to_terminal: bool) -> str:
+    """Write the report in one of the formats, with colour only for a terminal."""
+    if form == "json":
+        return json.dumps(to_json(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if form == "markdown":
+        from drifting_parity.report.markdown import markdown
+
+        return markdown(found)
+    from drifting_parity.report.terminal import terminal
+
+    width = shutil.get_terminal_size((FILE_WIDTH, 24)).columns
+    return terminal(found, width, colour=to_terminal)
+
+
+def make_request(options: argparse.Namespace) -> Request:
+    """Read the options that say what to judge; :class:`CommandError` names what is wrong."""
+    try:
+        readings = parse_readings(options.readings)
+    except ReadingsError as problem:
+        raise CommandError(f"--readings: {problem}") from problem
+    ids = list(load().clauses)
+    if not any(fnmatch.fnmatchcase(clause, options.clause) for clause in ids):
+        hint = nearest(options.clause, ids, "see `drifting-parity list clauses`")
+        raise CommandError(f"--clause: no clause matches {options.clause!r}; {hint}")
+    adapter = _adapter(options.implementation)
+    dtype = options.dtype or ("float64" if "float64" in adapter.dtypes else adapter.dtypes[0])
+    _offered("--dtype", dtype, dtype, adapter, adapter.dtypes)
+    _offered("--device", options.device, options.device.partition(":")[0], adapter, adapter.devices)
+    return Request(
+        target=options.implementation,
+        adapter=adapter,
+        readings=readings,
+        setting=Setting(dtype=cast("DType", dtype), device=options.device),
+        seed=options.seed,
+        quick=options.quick,
+        clause_glob=options.clause,
+    )
+
+
+def _adapter(target: str) -> Adapter:
+    try:
+        return load_adapter(target)
+    except AdapterError as problem:
+        raise CommandError(
+            f"--implementation: {problem}", 2 if problem.usage else UNJUDGED
+        ) from problem
+    except (Exception, SystemExit) as problem:
+        # Importing an implementation runs its code, which may do anything, even leave.
+        raise CommandError(
+            f"--implementation: {target} did not load: {_short(problem)}", UNJUDGED
+        ) from problem
+
+
+def _offered(
+    option: str, given: str, family: str, adapter: Adapter, offered: tuple[str, ...]
+) -> None:
+    if given not in offered and family not in offered:
+        raise CommandError(f"{option}: {adapter.name} offers {', '.join(offered)}, not {given!r}")
+
+
+def _short(problem: BaseException) -> str:
+    """Put an exception on one line, with the place it came from."""
+    text = " ".join(f"{type(problem).__name__}: {problem}".split())
+    frames = traceback.extract_tb(problem.__traceback__)
+    if not frames:
+        return text
+    last = frames[-1]
+    return f"{text} ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
+
+
+@contextlib.contextmanager
+def _progress() -> Generator[Progress | None]:
+    """Show a bar on a terminal's stderr until the work is done; yield None elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    console = Console(stderr=True)
+    room = max(10, console.width - BAR_WIDTH)
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("loading", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            short = what if len(what) <= room else f"{what[: room - 1]}…"
+            bar.update(task, description=short, completed=done, total=total)
+
+        yield show

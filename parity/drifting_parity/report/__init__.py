@@ -1,0 +1,1 @@
+"""The report as data, and the forms in which it is written."""

@@ -1,0 +1,118 @@
+"""The report as JSON; its schema ships beside this file as ``report.schema.json``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+from drifting_parity.measure import Measurement
+from drifting_parity.report.data import ClauseReport, Report
+from drifting_parity.witnesses.core import Effect
+
+SCHEMA_VERSION: Final = 1
+
+
+def _number(value: float) -> float | str:
+    """JSON has no infinities: they are written as strings."""
+    return value if math.isfinite(value) else ("nan" if math.isnan(value) else "inf")
+
+
+def _measurement(check: str, item: Measurement) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "check": check,
+        "quantity": item.quantity,
+        "case": item.case,
+        "observed": _number(item.observed),
+        "relation": item.relation,
+        "allowed": _number(item.allowed),
+        "headroom": _number(item.headroom),
+        "cases": item.count,
+        # A check may measure in NumPy, whose booleans JSON does not take.
+        "passed": bool(item.passed),
+        "note": item.note,
+    }
+    if item.mismatch is not None:
+        entry["worst_entry"] = {
+            "index": list(item.mismatch.index),
+            "expected": _number(item.mismatch.expected),
+            "got": _number(item.mismatch.got),
+        }
+    return entry
+
+
+def _clause(clause: ClauseReport) -> dict[str, Any]:
+    worst = clause.worst
+    return {
+        "id": clause.id,
+        "section": clause.section,
+        "title": clause.title,
+        "verdict": clause.verdict,
+        "subject": clause.subject,
+        "reading": clause.reading or None,
+        "observed": None if worst is None else _number(worst.observed),
+        "allowed": None if worst is None else _number(worst.allowed),
+        "headroom": None if worst is None else _number(worst.headroom),
+        "cases": clause.cases,
+        "detail": clause.detail,
+        "first_to_look_at": clause.root,
+        "checks": [_measurement(check, item) for check, item in clause.measurements],
+        "reproduce": clause.reproduce,
+    }
+
+
+def _effect(item: Effect) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "delta": item.witness.delta,
+        "title": item.witness.title,
+        "unit": item.witness.unit,
+        "effect": _number(item.value),
+        "low": item.witness.low,
+        "high": item.witness.high,
+        "within": item.within,
+    }
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """The report as plain data that follows ``report.schema.json``."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "paper": dict(report.paper),
+        "tool": dict(report.tool),
+        "implementation": {
+            "name": report.implementation,
+            "readings_expected": report.readings,
+            "readings_observed": report.observed_readings,
+        },
+        "environment": dict(report.environment),
+        "clauses": [_clause(clause) for clause in report.clauses],
+        "axes": [
+            {
+                "id": axis.id,
+                "reading": axis.reading,
+                "expected": axis.expected,
+                "evidence": axis.evidence,
+            }
+            for axis in report.axes
+        ],
+        "deltas": [_effect(item) for item in report.effects],
+        "headlines": [
+            {
+                "name": name,
+                "figures": [{"label": item.label, "value": item.value} for item in items],
+            }
+            for name, items in report.figures().items()
+        ],
+        "summary": {
+            "conforms": report.count("conforms"),
+            "by_definition": report.count("by definition"),
+            "conforms_to_reading": report.count("conforms to reading"),
+            "deviates": report.count("deviates"),
+            "raises": report.count("raises"),
+            "not_observable": report.count("not observable"),
+            "not_executable": report.count("not executable"),
+            "total": len(report.clauses),
+        },
+        "seconds": round(report.seconds, 3),
+        "complete": report.complete,
+    }

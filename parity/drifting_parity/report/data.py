@@ -1,0 +1,160 @@
+"""The report as data: what was judged, clause by clause."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from drifting_parity.measure import Figure, Measurement
+from drifting_parity.witnesses.core import Effect
+
+NO_READING: Final = "what was seen matches no combination of readings: the implementation deviates"
+"""The evidence of every axis where no readings explain an implementation."""
+
+Verdict = Literal[
+    "conforms",
+    "by definition",
+    "conforms to reading",
+    "deviates",
+    "raises",
+    "not observable",
+    "not executable",
+]
+
+FAILING: Final[frozenset[Verdict]] = frozenset({"conforms to reading", "deviates", "raises"})
+"""Verdicts that make the exit status 1."""
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What one check gave: measurements and figures, or why there are none.
+
+    ``readings`` are those it was judged under when they differ from those asked for. ``error`` is
+    the exception's type and message when the implementation raised.
+    """
+
+    check: str
+    title: str
+    kind: str
+    clauses: tuple[str, ...]
+    measurements: tuple[Measurement, ...] = ()
+    figures: tuple[Figure, ...] = ()
+    not_observable: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether it ran and every measurement holds."""
+        ran = not self.not_observable and not self.error
+        return ran and all(item.passed for item in self.measurements)
+
+
+@dataclass(frozen=True)
+class ClauseReport:
+    """One clause's verdict with the measurements behind it, the worst first.
+
+    ``root`` marks a failing clause none of whose dependencies fails: where to look first.
+    ``subject`` tells clauses that an implementation carries out from statements about the paper
+    itself, which are checked on the reference whatever is judged.
+    """
+
+    id: str
+    section: str
+    title: str
+    verdict: Verdict
+    measurements: tuple[tuple[str, Measurement], ...] = ()
+    reading: str = ""
+    detail: str = ""
+    root: bool = False
+    reproduce: str = ""
+    subject: Literal["implementation", "paper"] = "implementation"
+
+    @property
+    def worst(self) -> Measurement | None:
+        """The measurement with the most of its allowance used, None if nothing was measured."""
+        return self.measurements[0][1] if self.measurements else None
+
+    @property
+    def cases(self) -> int:
+        """How many cases stand behind the verdict."""
+        return sum(item.count for _, item in self.measurements)
+
+
+@dataclass(frozen=True)
+class AxisReport:
+    """Which reading the implementation takes on one axis, and how that was seen.
+
+    ``reading`` is ``"not observable"`` where the adapter does not let it be seen.
+    """
+
+    id: str
+    expected: str
+    reading: str
+    evidence: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether a reading other than the one asked for was seen."""
+        return self.reading not in {self.expected, "not observable"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything one run found out about one implementation.
+
+    ``effects`` are those of the deltas, measured on the reference; empty if they were not asked
+    for. They say nothing about the implementation.
+    """
+
+    implementation: str
+    readings: str
+    observed_readings: str
+    environment: Mapping[str, str]
+    paper: Mapping[str, str]
+    tool: Mapping[str, str]
+    clauses: tuple[ClauseReport, ...]
+    axes: tuple[AxisReport, ...]
+    outcomes: tuple[CheckOutcome, ...]
+    sections: Mapping[str, str] = field(default_factory=dict[str, str])
+    seconds: float = 0.0
+    effects: tuple[Effect, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether every executable clause could be observed."""
+        return all(clause.verdict != "not observable" for clause in self.clauses)
+
+    @property
+    def failing(self) -> tuple[ClauseReport, ...]:
+        """The clauses that are not as asked."""
+        return tuple(clause for clause in self.clauses if clause.verdict in FAILING)
+
+    @property
+    def exit_status(self) -> int:
+        """0 as expected, 1 parity broken, 3 when nothing of the implementation could be judged."""
+        asked = [item for item in self.clauses if item.subject == "implementation"]
+        if asked and all(item.verdict in _UNJUDGED for item in asked):
+            return 3
+        differs = any(axis.differs for axis in self.axes)
+        return 1 if self.failing or differs else 0
+
+    def about_paper(self) -> int:
+        """How many clauses that conform are statements about the paper itself."""
+        return sum(item.verdict == "conforms" and item.subject == "paper" for item in self.clauses)
+
+    def count(self, verdict: Verdict) -> int:
+        """How many clauses got ``verdict``."""
+        return sum(clause.verdict == verdict for clause in self.clauses)
+
+    def figures(self) -> dict[str, list[Figure]]:
+        """The headline numbers, by headline, in the order they were measured."""
+        found: dict[str, list[Figure]] = {}
+        for outcome in self.outcomes:
+            for figure in outcome.figures:
+                found.setdefault(figure.headline, []).append(figure)
+        return found
+
+
+_UNJUDGED: Final[frozenset[Verdict]] = frozenset({"not observable", "not executable"})

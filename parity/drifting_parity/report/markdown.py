@@ -1,0 +1,115 @@
+"""The report as Markdown tables, for the summaries of continuous integration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from drifting_parity.report import wording
+from drifting_parity.report.data import FAILING, ClauseReport, Report
+
+
+def markdown(report: Report) -> str:
+    """Render ``report`` as GitHub-flavoured Markdown: conclusion first, all clauses last."""
+    lines = ["## drifting-parity", "", f"**{_cell(wording.conclusion(report))}**", ""]
+    lines += [wording.counts(report), "", *_facts(report)]
+    failing = [clause for clause in report.clauses if clause.verdict in FAILING]
+    if failing:
+        lines += ["", "### Failing clauses", ""]
+        for clause in failing:
+            lines += _failing(clause)
+    lines += _headlines(report)
+    lines += ["", "### Readings that differ from those asked for", ""]
+    differing = [axis for axis in report.axes if axis.differs]
+    if differing:
+        rows = ((axis.id, axis.reading, axis.expected, axis.evidence) for axis in differing)
+        lines += table(("axis", "takes", "asked for", "evidence"), rows)
+    else:
+        lines.append("none")
+    return "\n".join([*lines, *_effects(report), *_clauses(report)]) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text that cannot break out of a table's cell, nor be taken for HTML."""
+    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(text.replace("*", "\\*").replace("_", "\\_").split())
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Lines of a Markdown table whose cells hold any text."""
+    names = list(heads)
+    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
+    return lines + [f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows]
+
+
+def _facts(report: Report) -> list[str]:
+    rows = [
+        ("implementation", report.implementation),
+        ("readings", report.readings),
+        ("paper", f"{report.paper['title']}, arXiv {report.paper['arxiv']}"),
+        ("scan", f"sha256 {report.paper['scan_sha256']}"),
+        ("tool", f"{report.tool['name']} {report.tool['version']}"),
+        *report.environment.items(),
+    ]
+    return table(("", ""), rows)
+
+
+def _failing(clause: ClauseReport) -> list[str]:
+    said = [f"  - {_cell(line)}" for line in wording.explanation(clause)]
+    command = [f"  - {_code(clause.reproduce)}"] if clause.reproduce else []
+    mark = wording.MARKS[clause.verdict]
+    return [f"- {mark} **{clause.id}** {_cell(clause.title)}: {clause.verdict}", *said, *command]
+
+
+def _headlines(report: Report) -> list[str]:
+    lines: list[str] = []
+    for name, outcomes in wording.headlines(report):
+        mark = wording.MARKS[wording.together(outcomes)]
+        lines += ["", f"### {mark} {_cell(name)}", ""]
+        figures = [item for outcome in outcomes for item in outcome.figures]
+        rows = [(item.label, item.value) for item in figures if item.headline == name]
+        rows += [(item.title, item.error or item.not_observable) for item in outcomes]
+        lines += table(("what", "measured"), (row for row in rows if row[1]))
+    return lines
+
+
+def _effects(report: Report) -> list[str]:
+    if not report.effects:
+        return []
+    heads = ("", "effect", "title", "measured", "band", "unit")
+    rows = (
+        (
+            "✓" if item.within else "✗",
+            item.id,
+            item.witness.title,
+            item.error or wording.size(item.value),
+            item.witness.band,
+            item.witness.unit,
+        )
+        for item in report.effects
+    )
+    title = "### Deltas: measured effects"
+    return ["", title, "", f"{wording.effects(report)}.", "", *table(heads, rows)]
+
+
+def _clauses(report: Report) -> list[str]:
+    heads = ("", "clause", "title", "verdict", "error and allowed", "headroom", "cases")
+    lines: list[str] = []
+    for section in dict.fromkeys([*report.sections, *(item.section for item in report.clauses)]):
+        members = [clause for clause in report.clauses if clause.section == section]
+        if members:
+            lines += ["", f"### {section} {report.sections.get(section, '')}".rstrip(), ""]
+            lines += table(heads, (_row(clause) for clause in members))
+    return lines
+
+
+def _row(clause: ClauseReport) -> tuple[str, ...]:
+    worst = clause.worst
+    numbers = ("", "", "")
+    if worst is not None:
+        size = wording.comparison(worst)
+        numbers = (size, wording.number(worst.headroom), str(clause.cases))
+    return (wording.MARKS[clause.verdict], clause.id, clause.title, clause.verdict, *numbers)
