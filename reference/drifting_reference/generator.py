@@ -223,7 +223,7 @@ def final_layer(x: Array, cond: Array, parameters: Parameters) -> dict[str, Arra
     return {"final/norm": normed, "final/adaln": adaln, "final/tokens": tokens}
 
 
-@implements("EQ-A2", "A2-io", "A2-tokens", "A2-unpatch")
+@implements("EQ-A2", "A2-io", "A2-tokens", "A2-unpatch", "S4-cfg-cond", "S4-pixel")
 def generate(
     noise: Array,
     labels: Indices,

@@ -114,7 +114,9 @@ class DriftingTransformerConfig:
 
         if column not in COLUMNS:
             raise ValueError(f"column is {column!r}, expected one of {', '.join(COLUMNS)}")
-        return cls(**(asdict(sizes_of_table8(column)) | changes))  # pyright: ignore[reportArgumentType]
+        # The conditioning vector is as wide as a token, whatever the width becomes.
+        values = asdict(sizes_of_table8(column)) | {"condition_width": None}
+        return cls(**(values | changes))  # pyright: ignore[reportArgumentType]
 
     @property
     def grid(self) -> int:

@@ -115,7 +115,7 @@ class DriftingTransformer(nn.Module):
     def _blocks(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
 
-    @implements("A2-io", "A2-tokens", "A2-unpatch", "S4-cfg-cond")
+    @implements("A2-io", "A2-tokens", "A2-unpatch", "S4-cfg-cond", "S4-pixel")
     def forward(
         self,
         noise: Tensor,

@@ -152,7 +152,11 @@ class Adapter:
         raise NotObservable("the adapter offers no inventory")
 
     def generate(self, case: GeneratorCase, setting: Setting) -> GeneratorObservation:
-        """Samples of A.2's generator, the steps to them that show, and its gradients."""
+        """Samples of A.2's generator, the steps to them that show, and its gradients.
+
+        An implementation that has no place for some of the case's parameters (one codebook for
+        all style tokens, say: P-36) raises :class:`NotObservable` and says which.
+        """
         raise NotObservable("the adapter offers no generator")
 
     def drawn_style(self, count: int, tokens: int, entries: int, seed: int) -> Array:

@@ -20,6 +20,9 @@ EXACT = Tolerance("exact", "exact", "any", 0.0, 0.0, "equal or not")
 SHOWS = 1e-4
 """Least change, in units of the samples' norm, that something which counts must cause."""
 
+AS_RELEASED = "where the text is silent as in the release: J-22, J-23, P-36, P-37"
+"""What a comparison of values must say of its oracle: the text leaves much of A.2 open."""
+
 ROOT = "LightningDiT_0"
 
 STEPS: Mapping[str, tuple[str, ...]] = {

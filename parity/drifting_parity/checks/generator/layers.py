@@ -14,6 +14,7 @@ from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import GeneratorCase
 from drifting_parity.checks.core import Context, Property
 from drifting_parity.checks.generator.drawn import (
+    AS_RELEASED,
     EXACT,
     ROOT,
     clauses_of,
@@ -32,9 +33,13 @@ def _closed_form(context: Context, case: GeneratorCase) -> Iterator[Measurement]
     near, tolerance = case.manifest.id, context.tolerance("generator")
     for name, array in expected.steps.items():
         if name in observed.steps:
-            yield compare(clauses_of(name), name, near, observed.steps[name], array, tolerance)
+            yield compare(
+                clauses_of(name), name, near, observed.steps[name], array, tolerance, AS_RELEASED
+            )
     clauses = clauses_of("samples")
-    yield compare(clauses, "samples", near, observed.samples, expected.samples, tolerance)
+    yield compare(
+        clauses, "samples", near, observed.samples, expected.samples, tolerance, AS_RELEASED
+    )
     if context.setting.dtype == "float64":
         yield from _slopes(context, case, observed.gradients)
 
@@ -67,7 +72,9 @@ def _slopes(
         allowed = Tolerance("slope", "slope", "float64", 0.0, 1e-5 * size, "(step)² and rounding")
         clauses = ("A2-io",) if name == "noise" else ("A2-blocks",)
         got = float(np.sum(gradients[name] * along))
-        yield compare(clauses, f"slope of {name}", case.manifest.id, got, slope, allowed)
+        yield compare(
+            clauses, f"slope of {name}", case.manifest.id, got, slope, allowed, AS_RELEASED
+        )
 
 
 def _patches(context: Context, case: GeneratorCase) -> Iterator[Measurement]:

@@ -74,7 +74,7 @@ def _drawn_style(context: Context, seed: int) -> Iterator[Measurement]:
     yield compare("A2-style-random", "shape of the indices", near, got, wanted, EXACT)
     if drawn.shape != (count, tokens):
         return
-    # Six standard deviations of χ², √(2·degrees), above its mean.
+    # Twelve standard deviations of χ², each √(2·degrees), on either side of its mean.
     for what, pairs, cells in (
         ("value", drawn.ravel(), entries),
         ("two tokens", (drawn[:, :-1] * entries + drawn[:, 1:]).ravel(), entries**2),
@@ -83,9 +83,10 @@ def _drawn_style(context: Context, seed: int) -> Iterator[Measurement]:
         counts = np.bincount(pairs.astype(np.int64) % cells, minlength=cells)
         expected = pairs.size / cells
         chi = float(np.sum((counts - expected) ** 2) / expected)
-        # Pairs that overlap are not independent, which adds up to as much again to the spread.
-        limit = cells - 1 + 12 * np.sqrt(2 * (cells - 1))
-        yield within("A2-style-random", f"χ² of {what}", near, chi, limit)
+        # Pairs that overlap are not independent, which adds as much again to the spread.
+        beside = abs(chi - (cells - 1))
+        limit = 12 * np.sqrt(2 * (cells - 1))
+        yield within("A2-style-random", f"χ² of {what}, beside {cells - 1}", near, beside, limit)
 
 
 def _fresh(context: Context, case: GeneratorCase) -> Iterator[Measurement]:

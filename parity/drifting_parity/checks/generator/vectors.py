@@ -15,7 +15,7 @@ from drifting_parity import golden
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import Array, GeneratorCase
 from drifting_parity.checks.core import Check, Context, Yield
-from drifting_parity.checks.generator.drawn import clauses_of
+from drifting_parity.checks.generator.drawn import AS_RELEASED, clauses_of
 from drifting_parity.checks.vectors.cases import arrays_of, case_manifest
 from drifting_parity.golden import GoldenManifest
 from drifting_parity.measure import Measurement, compare
@@ -70,7 +70,7 @@ def run_vector(manifest: GoldenManifest, context: Context) -> Iterator[Measureme
     for name, array in arrays.items():
         step = name.removeprefix("f64_act/") if name != "f64_samples" else "samples"
         if name.startswith(("f64_act/", "f64_samples")) and step in steps:
-            yield compare(clauses_of(step), step, near, steps[step], array, tolerance)
+            yield compare(clauses_of(step), step, near, steps[step], array, tolerance, AS_RELEASED)
     gradients = dict(observed.gradients)
     if "noise" in gradients:
         gradients["noise"] = np.moveaxis(gradients["noise"], 1, -1)
@@ -80,14 +80,14 @@ def run_vector(manifest: GoldenManifest, context: Context) -> Iterator[Measureme
         if name.startswith("f64_grad/") and parameter in gradients:
             wanted, clauses = array * context.setting.upstream, _trained(parameter)
             what = f"gradient of {parameter}"
-            yield compare(clauses, what, near, gradients[parameter], wanted, tolerance)
+            yield compare(clauses, what, near, gradients[parameter], wanted, tolerance, AS_RELEASED)
     size = abs(context.setting.upstream)
     names = [str(name) for name in golden.load(manifest.id)["grad_norm_names"]]
     for parameter, norm in zip(names, arrays["f64_grad_norms"], strict=True):
         if parameter in gradients:
             got = float(np.linalg.norm(gradients[parameter]))
             what = f"norm of the gradient of {parameter}"
-            yield compare(_trained(parameter), what, near, got, norm * size, tolerance)
+            yield compare(_trained(parameter), what, near, got, norm * size, tolerance, AS_RELEASED)
 
 
 def _numbers(manifest: GoldenManifest) -> dict[str, Array]:
