@@ -198,6 +198,31 @@ def shared_style(self: DriftingTransformer, labels: Tensor, alpha: Tensor, style
     return self.classes(labels) + first[style].sum(1) + self.guidance(alpha)
 
 
+def detached_style(
+    self: DriftingTransformer, labels: Tensor, alpha: Tensor, style: Tensor
+) -> Tensor:
+    rest = self.classes(labels) + self.guidance(alpha)
+    return rest + (REAL_CONDITION(self, labels, alpha, style) - rest).detach()
+
+
+def style_in_training_alone(self: DriftingTransformer, count: int, **options: Any) -> Tensor:
+    drawn = REAL_STYLE(self, count, **options)
+    return drawn if self.training else torch.zeros_like(drawn)
+
+
+def one_entry_less(self: DriftingTransformer, count: int, **options: Any) -> Tensor:
+    drawn = REAL_STYLE(self, count, **options)
+    return drawn.clamp(max=self.config.style_entries - 2)
+
+
+def detached_prefix(self: DriftingTransformer, noise: Tensor, condition: Tensor) -> Tensor:
+    return REAL_SEQUENCE(self, noise, condition.detach())
+
+
+def guidance_above_one(self: Any, alpha: Tensor) -> Tensor:
+    return REAL_GUIDANCE(self, alpha - 1)
+
+
 def zero_style(self: DriftingTransformer, count: int, **options: Any) -> Tensor:
     return torch.zeros(count, self.config.style_tokens).long()
 
@@ -388,6 +413,36 @@ VARIANTS: dict[str, tuple[Any, str, Any, Wanted]] = {
         shared_style,
         {"generator.style": "A2-style", "release.G03": "A2-style"},
     ),
+    "detached-style": (
+        DriftingTransformer,
+        "condition",
+        detached_style,
+        {"release.G01": "A2-style", "release.G02": "A2-style"},
+    ),
+    "detached-prefix": (
+        DriftingTransformer,
+        "sequence",
+        detached_prefix,
+        {"release.G01": "A2-cond", "release.G03": "A2-style"},
+    ),
+    "alpha-above-1": (
+        layers.GuidanceEmbedding,
+        "forward",
+        guidance_above_one,
+        {"generator.closed_form": "A2-cond", "release.G02": "A2-cond"},
+    ),
+    "style-in-training-alone": (
+        DriftingTransformer,
+        "draw_style",
+        style_in_training_alone,
+        {"generator.fresh": "A2-style-random"},
+    ),
+    "one-entry-less": (
+        DriftingTransformer,
+        "draw_style",
+        one_entry_less,
+        {"generator.drawn_style": "A2-style-random"},
+    ),
     "zero-style": (
         DriftingTransformer,
         "draw_style",
@@ -489,4 +544,56 @@ VARIANTS: dict[str, tuple[Any, str, Any, Wanted]] = {
         },
         VECTORS,
     ),
+}
+
+
+# Right, but written otherwise: no check may mind.
+
+
+class ByHand(layers.Attention):
+    """Attention spelt out."""
+
+    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
+        parts = [each.unflatten(-1, (self.heads, -1)) for each in self.qkv(x).chunk(3, dim=-1)]
+        queries, keys, values = (each.transpose(1, 2) for each in parts)
+        queries, keys = self.rotation(self.query_norm(queries), self.key_norm(keys), turns)
+        logits = torch.einsum("bhie,bhje->bhij", queries, keys) * queries.shape[-1] ** -0.5
+        mixed = torch.einsum("bhij,bhje->bhie", logits.softmax(-1), values)
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+def places_from_the_first_patch(self: DriftingTransformer, device: torch.device) -> Tensor:
+    """The in-context tokens at −K … −1: only differences of places count."""
+    prefix, kind = self.config.prefix_tokens, layers.wide(self.patches.weight.dtype)
+    places = torch.arange(-prefix, self.config.patch_tokens, device=device, dtype=kind)
+    return layers.rotary_turns(places, self.config.head_width)
+
+
+def token_by_token(
+    self: DriftingTransformer, labels: Tensor, alpha: Tensor, style: Tensor
+) -> Tensor:
+    assert self.styles is not None
+    total = self.guidance(alpha)
+    for token, table in enumerate(self.styles.weight.split(self.config.style_entries)):
+        total = total + table[style[:, token]]
+    return total + self.classes(labels)
+
+
+def cut_before_the_last_layer(self: layers.FinalLayer, x: Tensor, condition: Tensor) -> Tensor:
+    """What the last layer makes of in-context tokens reaches no sample: here it is NaN.
+
+    The tests' generators have square grids and fewer in-context tokens than patches.
+    """
+    prefix = x.shape[1] - max(n for n in (4, 9, 16, 256) if n <= x.shape[1])
+    tokens = REAL_FINAL(self, x, condition)
+    return torch.cat([torch.full_like(tokens[:, :prefix], torch.nan), tokens[:, prefix:]], dim=1)
+
+
+REAL_FINAL = layers.FinalLayer.forward
+
+RIGHT: dict[str, tuple[Any, str, Any]] = {
+    "by-hand": (layers, "Attention", ByHand),
+    "places": (DriftingTransformer, "_turns", places_from_the_first_patch),
+    "token-by-token": (DriftingTransformer, "condition", token_by_token),
+    "cut-before": (layers.FinalLayer, "forward", cut_before_the_last_layer),
 }

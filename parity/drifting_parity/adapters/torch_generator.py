@@ -28,6 +28,8 @@ Kept = Callable[[tuple[Tensor, ...], object], Mapping[str, Tensor]]
 def generate(case: GeneratorCase, setting: Setting) -> GeneratorObservation:
     """Samples, the steps to them seen by hooks, and gradients where the case has a direction."""
     generator = loaded_generator(case).to(setting.device, DTYPES[setting.dtype])
+    # Without gradients as at inference, where style indices are drawn as well.
+    generator.train(case.direction is not None)
     steps: dict[str, Array] = {}
     _watch(generator, steps)
     noise = leaf(to_tensor(case.noise, setting))

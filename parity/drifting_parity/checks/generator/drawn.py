@@ -43,6 +43,24 @@ def clauses_of(step: str) -> tuple[str, ...]:
     return ("A2-blocks",) if step.startswith("blocks_") else STEPS[step]
 
 
+def comparable(steps: Mapping[str, Array], sizes: GeneratorSizes) -> dict[str, Array]:
+    """The steps without what does not reach the samples, which code may do otherwise.
+
+    Queries and keys by their products: a shift of all places changes only these themselves. Of the
+    last layer the patches alone: in-context tokens may be cut off before it.
+    """
+    held: dict[str, Array] = {}
+    for name, each in steps.items():
+        root = name.removesuffix("/q")
+        if name.endswith("/q") and f"{root}/k" in steps:
+            held[f"{root}/q·k"] = np.einsum("bihe,bjhe->bhij", each, steps[f"{root}/k"])
+        elif name.startswith("final/") and each.ndim == 3:
+            held[name] = each[:, -sizes.patch_tokens :]
+        elif not name.endswith(("/q", "/k")):
+            held[name] = each
+    return held
+
+
 def needs_single_precision(context: Context) -> None:
     """Activations of many layers are not comparable in less than single precision."""
     if context.setting.dtype not in {"float64", "float32"}:

@@ -15,7 +15,7 @@ from drifting_parity import golden
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import Array, GeneratorCase
 from drifting_parity.checks.core import Check, Context, Yield
-from drifting_parity.checks.generator.drawn import AS_RELEASED, clauses_of
+from drifting_parity.checks.generator.drawn import AS_RELEASED, clauses_of, comparable
 from drifting_parity.checks.vectors.cases import arrays_of, case_manifest
 from drifting_parity.golden import GoldenManifest
 from drifting_parity.measure import Measurement, compare
@@ -64,13 +64,21 @@ def run_vector(manifest: GoldenManifest, context: Context) -> Iterator[Measureme
     if context.setting.dtype not in {"float64", "float32"}:
         raise NotObservable(f"vectors are not comparable in {context.setting.dtype}")
     arrays = _numbers(manifest)
-    observed = context.generate(generator_case(manifest, arrays))
+    case = generator_case(manifest, arrays)
+    observed = context.generate(case)
     near, tolerance = f"{manifest.id}: {manifest.exercises}", context.tolerance("generator")
-    steps = {**observed.steps, "samples": np.moveaxis(observed.samples, 1, -1)}
-    for name, array in arrays.items():
-        step = name.removeprefix("f64_act/") if name != "f64_samples" else "samples"
-        if name.startswith(("f64_act/", "f64_samples")) and step in steps:
-            yield compare(clauses_of(step), step, near, steps[step], array, tolerance, AS_RELEASED)
+    steps = comparable(
+        {**observed.steps, "samples": np.moveaxis(observed.samples, 1, -1)}, case.sizes
+    )
+    theirs = {
+        name.removeprefix("f64_act/").removeprefix("f64_"): array
+        for name, array in arrays.items()
+        if name.startswith(("f64_act/", "f64_samples"))
+    }
+    for name, array in comparable(theirs, case.sizes).items():
+        if name in steps:
+            clauses = clauses_of(name)
+            yield compare(clauses, name, near, steps[name], array, tolerance, AS_RELEASED)
     gradients = dict(observed.gradients)
     if "noise" in gradients:
         gradients["noise"] = np.moveaxis(gradients["noise"], 1, -1)
