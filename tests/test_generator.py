@@ -539,7 +539,7 @@ def test_parameters_that_do_not_fit_are_named_and_nothing_changes() -> None:
     assert "LightningDiT_0/cls_embed has shape (1, 3, 48), expected (1, 4, 48)" in text
     with pytest.raises(ValueError, match="holds the generators ema, params, expected one"):
         load_release_parameters(generator, {"params": given, "ema": given})
-    with pytest.raises(ValueError, match="RMSNorm_0/weight is str, expected an array of numbers"):
+    with pytest.raises(ValueError, match="RMSNorm_0/weight is a str, expected an array of numbers"):
         load_release_parameters(generator, given | {"RMSNorm_0/weight": "ones"})
     other, _ = release_case("G03")
     with pytest.raises(ValueError, match=r"missing: .*noise_embeds_31"):

@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from drifting_torch._arrays import tensor_of
+
 
 class ReleaseNamed(Protocol):
     """A module that knows its parameters by the release's names: encoder and generator."""
@@ -34,11 +36,13 @@ def load_release_parameters(module: ReleaseNamed, parameters: Mapping[str, objec
         A :class:`MAEResNetEncoder` built with ``readings.taps='release'`` (their stages close
         with a GroupNorm), or a :class:`DriftingTransformer`.
     parameters
-        Arrays (NumPy's or anything that ``torch.as_tensor`` takes) by the release's names, as
-        ``encoder/stages_0/layers_0/conv1/kernel`` or ``LightningDiT_0/pos_embed``; nested mappings
-        are read as such paths. Of an autoencoder only what lies below ``encoder`` is read; a
-        generator may lie below any path. Two of a kind (a moving average beside it) are refused.
-        Convolutions are laid out [H, W, in, out], matrices [in, out].
+        Arrays by the release's names, as ``encoder/stages_0/layers_0/conv1/kernel`` or
+        ``LightningDiT_0/pos_embed``; nested mappings are read as such paths. Of an autoencoder
+        only what lies below ``encoder`` is read; a generator may lie below any path. Two of a kind
+        (a moving average beside it) are refused. Convolutions are laid out [H, W, in, out],
+        matrices [in, out]. Tensors, and arrays of NumPy and JAX, of any real dtype, byte order and
+        strides; pairs of bytes without a dtype, which is how NumPy saves bfloat16, are read as
+        that.
 
     Raises
     ------
@@ -59,9 +63,10 @@ def load_release_parameters(module: ReleaseNamed, parameters: Mapping[str, objec
     problems += [f"left over: {', '.join(left_over)}"] if left_over else []
     values: dict[str, Tensor] = {}
     for name in sorted(set(wanted) & set(given)):
-        value = _tensor(given[name])
-        if value is None:
-            problems.append(f"{name} is {type(given[name]).__name__}, expected an array of numbers")
+        try:
+            value = tensor_of(given[name])
+        except TypeError as problem:
+            problems.append(f"{name} is {problem}")
             continue
         values[name] = value
         if value.shape != wanted[name].shape:
@@ -74,17 +79,6 @@ def load_release_parameters(module: ReleaseNamed, parameters: Mapping[str, objec
     with torch.no_grad():
         for name, value in values.items():
             wanted[name].copy_(value)
-
-
-def _tensor(value: object) -> Tensor | None:
-    """A tensor of its own, since arrays of other libraries may not be writable; None if none is."""
-    if isinstance(value, Tensor):
-        return value
-    as_array = getattr(value, "__array__", None)  # element by element otherwise, for JAX's
-    try:
-        return torch.tensor(value if as_array is None else as_array())
-    except (TypeError, ValueError, RuntimeError):
-        return None
 
 
 def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, object]:
