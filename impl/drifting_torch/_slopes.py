@@ -49,11 +49,12 @@ class Slope:
         """
         labels, vectors = self.factor.shape
         count, channels = self.kept.shape[1], (*self.targets, self.kept)[0].shape[2]
-        factor = self.factor * arriving.to(self.factor.dtype).unsqueeze(1)
-        if exceeds(factor, self.kept.dtype):
-            wide = Slope(self.kept.to(factor.dtype), self.factor, self._wide_targets(factor.dtype))
-            return wide.times(arriving, strides).to(self.kept.dtype)
-        factor = factor.to(self.kept.dtype)
+        if exceeds(self.factor, self.kept.dtype):
+            wide = self.factor.dtype
+            targets = tuple(each.to(wide) for each in self.targets)
+            found = Slope(self.kept.to(wide), self.factor, targets).times(arriving, strides)
+            return found.to(self.kept.dtype)
+        factor = (self.factor * arriving.to(self.factor.dtype).unsqueeze(1)).to(self.kept.dtype)
         if strides is None or strides[3] != 1:
             out = self.kept.new_empty((labels, vectors, count, channels)).transpose(1, 2)
         else:
@@ -69,9 +70,6 @@ class Slope:
             into = by_vector[label, first : first + len(targets)]
             torch.bmm(coefficients[groups], targets, out=into)
         return out
-
-    def _wide_targets(self, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        return tuple(each.to(dtype) for each in self.targets)
 
     def whole(self) -> Tensor:
         """All of it [L, N, V, C], as [L, V, N, C] in memory."""

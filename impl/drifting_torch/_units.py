@@ -7,7 +7,6 @@ rounds nothing. Ordinary features are not multiplied, nor looked at a second tim
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import torch
@@ -80,10 +79,13 @@ def shared(problem: Problem, *, raw: bool) -> Tensor | float:
 
 
 def exceeds(factor: Tensor, dtype: torch.dtype) -> bool:
-    """Whether entries of ``factor``, which is wider, overflow ``dtype`` or lose digits in it."""
+    """Whether ``factor``, which is wider, may leave the range of ``dtype`` with what multiplies it.
+
+    Where it has zeros they are left out: there nothing is left to multiply.
+    """
     if factor.dtype == dtype or factor.device.type != "cpu":
         return False
-    lowest, highest = factor.abs().aminmax()
+    sizes = factor.abs()
+    lowest, highest = sizes.masked_fill(sizes == 0, 1.0).aminmax()
     info = torch.finfo(dtype)
-    smallest = lowest.item()
-    return highest.item() > info.max or 0 < smallest < info.tiny or math.isnan(smallest)
+    return lowest.item() < info.tiny**0.75 or highest.item() > info.max**0.75
