@@ -28,7 +28,9 @@ def wide(dtype: torch.dtype) -> torch.dtype:
 def is_autocast(device: torch.device) -> bool:
     """Whether an autocast region of the device's kind is entered; some kinds have none."""
     kind = device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    # Compilers of older versions do not trace the first question; they never meet such kinds.
+    there = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
+    return there and torch.is_autocast_enabled(kind)
 
 
 def product_dtype(weight: Tensor) -> torch.dtype:
