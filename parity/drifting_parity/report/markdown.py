@@ -28,7 +28,8 @@ def markdown(report: Report) -> str:
         lines += table(("axis", "takes", "asked for", "evidence"), rows)
     else:
         lines.append("none")
-    lines += [*_conduct(report), *_effects(report), *_clauses(report), "", "### The run", "", *_facts(report)]
+    lines += [*_conduct(report), *_effects(report), *_clauses(report)]
+    lines += ["", "### The run", "", *_facts(report)]
     return "\n".join([*lines, "", f"**{_cell(wording.conclusion(report))}**"]) + "\n"
 
 
