@@ -2,31 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
+from drifting_parity.test_suite import pytestmark, test_property
 
-import hypothesis
-import pytest
-from hypothesis import strategies as st
-
-from drifting_parity.adapters.base import NotObservable
-from drifting_parity.checks.core import Property
-from drifting_parity.draw import Rejected
-from drifting_parity.pytest_plugin import HypothesisDraw, Subject
-from drifting_parity.report.wording import complaint
-
-
-@hypothesis.given(data=st.data())
-def test_property(subject: Subject, judged_property: Property[Any], data: st.DataObject) -> None:
-    try:
-        inputs = judged_property.draw(HypothesisDraw(data))
-        measured = list(judged_property.measure(subject.context(), inputs))
-    except Rejected:
-        hypothesis.reject()
-    except NotObservable as answer:
-        if subject.must_show_everything:
-            raise AssertionError(f"{judged_property.id}: {answer}") from answer
-        pytest.skip(str(answer))
-    for item in measured:
-        if not item.passed:
-            command = subject.command(item.clauses[0])
-            raise AssertionError(f"{complaint(item)}\n  {command}")
+__all__ = ["pytestmark", "test_property"]

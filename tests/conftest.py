@@ -1,13 +1,30 @@
-"""Reports made by hand for the tests of rendering and of the command line."""
+"""Hypothesis profiles, one thread a worker, and reports made by hand for the tests of rendering."""
 
 from __future__ import annotations
 
 import math
+import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from drifting_parity.measure import Figure, Measurement, Mismatch
 from drifting_parity.report.data import AxisReport, CheckOutcome, ClauseReport, Report
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before NumPy or PyTorch start their threads
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
+# A slow machine, or a strategy that rejects much of what is drawn, is no failure of a test.
+_LENIENT = (HealthCheck.too_slow, HealthCheck.filter_too_much)
+settings.register_profile(
+    "ci", derandomize=True, database=None, deadline=None, max_examples=25,
+    suppress_health_check=_LENIENT,
+)  # fmt: skip
+settings.register_profile(
+    "thorough", deadline=None, max_examples=300, suppress_health_check=_LENIENT
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 COMMAND = (
     "drifting-parity report --implementation python:package.module:attribute_with_a_long_name "

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from drifting_parity.catalogue import check_index
+from drifting_parity.catalogue import check_index, effects
 from drifting_parity.checks import CHECKS, PROPERTIES
 from drifting_parity.cli import KINDS, main
 from drifting_parity.commands import report as cli_report
+from drifting_parity.golden import manifests
 from drifting_parity.judge.verdicts import Request
 from drifting_parity.report.data import Report
 from drifting_spec import AXES, PRESETS
@@ -65,7 +66,6 @@ def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "COMMAND"),
         (("reprot",), "invalid choice: 'reprot'"),
         (("list",), "kind"),
         (("list", "axes"), "invalid choice: 'axes'"),
@@ -104,12 +104,20 @@ def test_what_does_not_load_is_3(
 ) -> None:
     (tmp_path / "leaves_at_once.py").write_text("raise SystemExit(0)\n")
     (tmp_path / "breaks_at_once.py").write_text("1 / 0\n")
+    (tmp_path / "reaches_it.py").write_text("import breaks_at_once\n")
+    (tmp_path / "no_python.py").write_text("x = = 3\n")
     (tmp_path / "no_adapter.py").write_text("thing = 3\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for target, said in (
         ("python:leaves_at_once:x", "did not load: SystemExit"),
-        ("python:breaks_at_once:x", "ZeroDivisionError"),
+        ("python:breaks_at_once:x", "breaks_at_once.py, line 1: 1 / 0"),
+        ("python:breaks_at_once.py:x", "breaks_at_once.py, line 1: 1 / 0"),
+        ("python:reaches_it.py:x", "breaks_at_once.py, line 1: 1 / 0"),
+        ("python:no_python.py:x", "no_python.py, line 1"),
+        ("python:nowhere.py:x", "there is no file nowhere.py"),
+        ("python:no_adapter.py:think", "no_adapter.py has no 'think'; did you mean thing?"),
+        ("python:no_adapter.py:thing", "is int, expected"),
         ("python:not_there_at_all:x", "ModuleNotFoundError"),
         ("python:no_adapter:thing", "is int, expected"),
     ):
@@ -286,7 +294,7 @@ def test_a_reading_alone_finds_its_axis(capsys: pytest.CaptureFixture[str]) -> N
 
 @pytest.mark.parametrize(
     ("wrong", "near"),
-    [("EQ-111", "EQ-11"), ("affinity_flor", "affinity_floor"), ("p-3", "P-03"), ("ALG-2", "ALG2")],
+    [("EQ-111", "EQ-11"), ("affinity_flor", "affinity_floor"), ("P-0303", "P-03"), ("AL2", "ALG2")],
 )
 def test_an_unknown_id_names_the_nearest(
     wrong: str, near: str, capsys: pytest.CaptureFixture[str]
@@ -297,7 +305,95 @@ def test_an_unknown_id_names_the_nearest(
     assert near in said
 
 
+@pytest.mark.parametrize(
+    ("typed", "title"),
+    [
+        ("eq11", "EQ-11  "),
+        ("p-3", "P-03  "),
+        ("d3", "D03  "),
+        ("alg2_1", "ALG2-1  "),
+        ("a6s", "A6-S  "),
+    ],
+)
+def test_an_id_is_known_without_its_punctuation(
+    typed: str, title: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("explain", typed) == 0
+    assert capsys.readouterr().out.startswith(title)
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    [*(item.id for item in CHECKS), *SPEC.witnesses, *(item.id for item in manifests())],
+)
+def test_what_a_report_prints_has_a_page(
+    identifier: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("explain", identifier) == 0
+    assert identifier in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "function"),
+    [
+        ("loss per label", "comparisons.compare_loss"),
+        ("V over y, log w", "by_hand"),
+        ("cross terms vanish (positive at 2.037568)", "headlines"),
+    ],
+)
+def test_quantities_and_cases_lead_to_their_checks(
+    words: str, function: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("explain", words) == 0
+    page = capsys.readouterr().out
+    assert page.startswith(f"{words}\n")
+    assert function in page
+
+
+def test_the_shipped_effects_are_what_the_reference_gives() -> None:
+    """To renew them: python -m drifting_parity.catalogue.effects."""
+    assert effects.PATH.read_text(encoding="utf-8") == effects.rendered()
+
+
+def test_effects_of_other_data_are_measured_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shipped = json.loads(effects.PATH.read_text(encoding="utf-8"))
+    stale = {"data": "of yesterday", "effects": {"P-01-value": "12"}}
+    monkeypatch.setattr(effects, "PATH", tmp_path / "effects.json")
+    effects.PATH.write_text(json.dumps(stale))
+    assert effects.measured(["P-01-value"]) == {"P-01-value": shipped["effects"]["P-01-value"]}
+
+
 # list.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_list_comes_as_json(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", kind) == 0
+    heads, *rows = capsys.readouterr().out.splitlines()
+    assert run("list", kind, "--format", "json") == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert len(entries) == len(rows)
+    assert list(entries[0]) == heads.split()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_list_fits_a_terminal_and_shows_its_last_column(
+    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("list", kind) == 0
+    heads, *rows = capsys.readouterr().out.splitlines()
+    assert max(map(len, rows)) <= 80
+    last = heads.rindex(heads.split()[-1])
+    assert last <= 66
+
+
+def test_no_command_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run() == 0
+    assert "COMMAND" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", KINDS)

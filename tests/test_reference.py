@@ -49,7 +49,7 @@ def cloud(seed: int, *shape: int, spread: float = 1.0) -> np.ndarray:
 # G-1 to G-4: values worked by hand, as printed in the digest.
 
 
-@pytest.mark.clause("EQ-11")
+@pytest.mark.parity_clause("EQ-11")
 def test_g1_by_hand() -> None:
     """x = 0, 1; positive 2: from 0 the negative is 1, from 1 it is 0, so V = 2 − 1 and 2 − 0."""
     x, y_pos = column(0, 1), column(2)
@@ -68,7 +68,7 @@ def test_g1_by_hand() -> None:
     close(compute_V(x, y_pos, x, 1.0, mask_self=True), column(0.229950196312738, 0.855019636400244))
 
 
-@pytest.mark.clause("ALG2-9")
+@pytest.mark.parity_clause("ALG2-9")
 def test_g1_is_not_the_aliased_program() -> None:
     x, y_pos = column(0, 1), column(2)
     V = compute_V(x, y_pos, x, 1.0, mask_self=True)
@@ -80,7 +80,7 @@ def g2(readings: Readings = PAPER) -> DriftingLoss:
     return drifting_loss(x, y_pos, readings=readings)
 
 
-@pytest.mark.clause("EQ-21", "EQ-25", "EQ-A6tau")
+@pytest.mark.parity_clause("EQ-21", "EQ-25", "EQ-A6tau")
 def test_g2() -> None:
     out = g2()
     close(out.feature_scale, [[5 / 6]])
@@ -107,7 +107,7 @@ def test_g2() -> None:
     close(mean.gradient, out.gradient / 3)
 
 
-@pytest.mark.clause("EQ-A6tau")
+@pytest.mark.parity_clause("EQ-A6tau")
 def test_g2_by_hand() -> None:
     """With D = 5/6 the logits are −d/(τ D); the masked world is that of G-1 in other units."""
     loss_terms = []
@@ -126,7 +126,7 @@ def test_g2_by_hand() -> None:
     assert abs(g2().loss - loss) < 1e-14
 
 
-@pytest.mark.clause("A7-w")
+@pytest.mark.parity_clause("A7-w")
 def test_g3() -> None:
     """One unconditional sample at −1, w = 2 (α = 3), T = 1, under each reading of the weight."""
     x, y_pos = column(0, 1), column(2)
@@ -152,7 +152,7 @@ def test_g3() -> None:
     close(loss.feature_scale, [[1.1]])
 
 
-@pytest.mark.clause("ALG2-6", "ALG2-10")
+@pytest.mark.parity_clause("ALG2-6", "ALG2-10")
 def test_g4() -> None:
     V_y = compute_V(G4_X, G4_POS, G4_X, 1.0, mask_self=True, readings=Y_ONLY)
     close(
@@ -207,7 +207,7 @@ def test_all_generated_equal_follow_the_positives() -> None:
     close(out.loss, 4.0)
 
 
-@pytest.mark.clause("A7-weight-in-scale")
+@pytest.mark.parity_clause("A7-weight-in-scale")
 @pytest.mark.parametrize("base", [PAPER, Y_ONLY, SEPARATE, PRODUCT], ids=str)
 def test_replication(base: Readings) -> None:
     """Weight 0 is the same as absent, weight 3 the same as three copies: field and loss."""
@@ -234,7 +234,7 @@ def statistics_case() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.clause("EQ-20", "EQ-23", "EQ-24", "A6-S", "A6-lambda")
+@pytest.mark.parity_clause("EQ-20", "EQ-23", "EQ-24", "A6-S", "A6-lambda")
 @pytest.mark.parametrize("scope", ["batch", "label"])
 @pytest.mark.parametrize("sharing", ["same_location_pairs", "all_pairs", "none"])
 def test_normalisations_are_exact(scope: str, sharing: str) -> None:
@@ -249,7 +249,7 @@ def test_normalisations_are_exact(scope: str, sharing: str) -> None:
         close(mean_drift_energy(normalized_drift(V, scale), readings), 1.0)
 
 
-@pytest.mark.clause("A5-sum", "EQ-26")
+@pytest.mark.parity_clause("A5-sum", "EQ-26")
 @pytest.mark.parametrize("seed", range(3))
 def test_one_temperature_makes_the_loss_count(seed: int) -> None:
     x, y_pos = cloud(seed, 2, 4, 3, 5), cloud(seed + 100, 2, 6, 3, 5)
@@ -259,7 +259,7 @@ def test_one_temperature_makes_the_loss_count(seed: int) -> None:
     close(drifting_loss(x, y_pos, temperatures=(0.1,), readings=summed).loss, 3.0 * 5 * 2)
 
 
-@pytest.mark.clause("A6-tau", "EQ-22")
+@pytest.mark.parity_clause("A6-tau", "EQ-22")
 @pytest.mark.parametrize("c", [1e-6, 3.0, 1e5])
 def test_scale_invariance(c: float) -> None:
     case = statistics_case()
@@ -280,7 +280,7 @@ FD_READINGS = [
 ]
 
 
-@pytest.mark.clause("S3-sg", "EQ-26")
+@pytest.mark.parity_clause("S3-sg", "EQ-26")
 @pytest.mark.parametrize("readings", FD_READINGS, ids=str)
 def test_finite_differences_with_the_frozen_target(readings: Readings) -> None:
     case = statistics_case()

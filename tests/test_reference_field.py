@@ -34,7 +34,7 @@ def cloud(seed: int, *shape: int, spread: float = 1.0) -> np.ndarray:
     return spread * np.random.default_rng(seed).normal(size=shape)
 
 
-@pytest.mark.clause("EQ-7", "EQ-8", "EQ-9", "EQ-10", "EQ-11", "EQ-12", "EQ-27")
+@pytest.mark.parity_clause("EQ-7", "EQ-8", "EQ-9", "EQ-10", "EQ-11", "EQ-12", "EQ-27")
 def test_three_forms_of_the_field() -> None:
     x, y_pos, y_neg = cloud(1, 4, 3), cloud(2, 3, 3), cloud(3, 5, 3)
     T = 0.7
@@ -51,7 +51,7 @@ def test_three_forms_of_the_field() -> None:
     close(eq7_field(x, y_pos, y_neg, lambda a, p, q: K(a, p, q)[0]), expected, atol=1e-14)
 
 
-@pytest.mark.clause("EQ-11")
+@pytest.mark.parity_clause("EQ-11")
 @pytest.mark.parametrize("mask_self", [True, False])
 def test_softmax_over_y_is_eq11_times_a_factor(mask_self: bool) -> None:
     """PB-02; and the separate reading is EQ-11 itself."""
@@ -64,7 +64,7 @@ def test_softmax_over_y_is_eq11_times_a_factor(mask_self: bool) -> None:
     close(compute_V(x, y_pos, y_neg, 0.5, mask_self=mask_self, readings=SEPARATE), eq11, atol=1e-14)
 
 
-@pytest.mark.clause("ALG2-6", "EQ-17")
+@pytest.mark.parity_clause("ALG2-6", "EQ-17")
 @pytest.mark.parametrize("mask_self", [True, False])
 def test_both_softmaxes_are_eq11_with_another_kernel(mask_self: bool) -> None:
     """PB-03 (sqrt): kernel e/√C; and the product reading: A = e²/(R C)."""
@@ -86,7 +86,7 @@ def test_both_softmaxes_are_eq11_with_another_kernel(mask_self: bool) -> None:
     close(P + Q, R[:, 0])
 
 
-@pytest.mark.clause("ALG2-5")
+@pytest.mark.parity_clause("ALG2-5")
 def test_limits_of_the_temperature() -> None:
     """PB-15, PB-16: towards the means at T → ∞, towards the nearest samples at T → 0."""
     x, y_pos = cloud(9, 5, 3, spread=1e-3), cloud(10, 4, 3, spread=1e-3)
@@ -103,7 +103,7 @@ def test_limits_of_the_temperature() -> None:
     close(eq11_field(x, y_pos, x, 1e-7, mask_self=True), nearest, atol=1e-18)
 
 
-@pytest.mark.clause("A7-w")
+@pytest.mark.parity_clause("A7-w")
 def test_relations_between_the_readings_of_the_weight() -> None:
     """P-05: V_replication = V_after R/R_w, and V_log(w) ∝ V_after(√w)."""
     x, y_pos, y_unc, w = cloud(18, 4, 3), cloud(19, 3, 3), cloud(20, 2, 3), 2.5

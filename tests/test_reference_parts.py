@@ -47,7 +47,7 @@ def cloud(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape)
 
 
-@pytest.mark.clause("EQ-1", "EQ-2", "EQ-4", "EQ-5")
+@pytest.mark.parity_clause("EQ-1", "EQ-2", "EQ-4", "EQ-5")
 def test_particles_move_along_the_drift() -> None:
     noise = cloud(1, 20, 2)
 
@@ -62,7 +62,7 @@ def test_particles_move_along_the_drift() -> None:
     close(fixed_point_residual(generator, noise, drift), drift(x), atol=1e-14)
 
 
-@pytest.mark.clause("EQ-2")
+@pytest.mark.parity_clause("EQ-2")
 @pytest.mark.parametrize("start", [-3.0, 0.0, 3.0])
 def test_particles_reach_two_modes(start: float) -> None:
     """The toy of Figs. 3-4: from one side, the middle or the other, ‖V‖² falls."""
@@ -79,7 +79,7 @@ def test_particles_reach_two_modes(start: float) -> None:
     assert np.mean(drift(x) ** 2) < 0.05 * energy
 
 
-@pytest.mark.clause("EQ-3")
+@pytest.mark.parity_clause("EQ-3")
 @pytest.mark.parametrize("axes", ["xy", "y", "none"])
 def test_antisymmetry_without_the_mask(axes: str) -> None:
     readings = PAPER.with_reading("softmax_axes", axes)
@@ -92,7 +92,7 @@ def test_antisymmetry_without_the_mask(axes: str) -> None:
     close(field(x, p, p[::-1]), np.zeros((4, 3)), atol=1e-14)
 
 
-@pytest.mark.clause("EQ-6", "EQ-13", "EQ-14", "ALG1-6")
+@pytest.mark.parity_clause("EQ-6", "EQ-13", "EQ-14", "ALG1-6")
 def test_objectives() -> None:
     x, y_pos = cloud(5, 4, 3), cloud(6, 5, 3)
     V = compute_V(x, y_pos, x, 0.5, mask_self=True)
@@ -114,7 +114,7 @@ def test_objectives() -> None:
     close(multi_feature_training_loss(phis, x, [field, field]), sum(parts))
 
 
-@pytest.mark.clause("A7-w", "EQ-A7gamma", "EQ-A7alpha")
+@pytest.mark.parity_clause("A7-w", "EQ-A7gamma", "EQ-A7alpha")
 @pytest.mark.parametrize("alpha", [1.0, 1.1, 2.0, 4.0, 10.0])
 def test_guidance_round_trip(alpha: float) -> None:
     weight = cfg_alpha_to_weight(alpha, 64, 16)
@@ -127,7 +127,7 @@ def test_guidance_round_trip(alpha: float) -> None:
         cfg_alpha_to_weight(0.5, 64, 16)
 
 
-@pytest.mark.clause("EQ-15", "EQ-16", "EQ-A7q")
+@pytest.mark.parity_clause("EQ-15", "EQ-16", "EQ-A7q")
 def test_guided_distribution_is_an_equilibrium() -> None:
     """PB-35: with q of EQ-16 the mixed negatives are p_data(·|c), so weighted EQ-11 vanishes."""
     points, alpha = cloud(7, 4, 2), 1.5
@@ -144,7 +144,7 @@ def test_guided_distribution_is_an_equilibrium() -> None:
     close(V, np.zeros((3, 2)), atol=1e-15)
 
 
-@pytest.mark.clause("A5-count", "A5-total")
+@pytest.mark.parity_clause("A5-count", "A5-total")
 def test_vector_counts() -> None:
     assert [vector_count(side) for side in (32, 16, 8, 4)] == [1666, 418, 106, 28]
     assert total_vector_count({32: 2, 16: 2, 8: 3, 4: 2}) == 4542
@@ -156,7 +156,7 @@ def test_vector_counts() -> None:
         assert sum(v.shape[1] for v in vectors.values()) == vector_count(side)
 
 
-@pytest.mark.clause("A5-a", "A5-b", "A5-c", "A5-d", "A5-identities")
+@pytest.mark.parity_clause("A5-a", "A5-b", "A5-c", "A5-d", "A5-identities")
 def test_feature_vectors() -> None:
     m = cloud(9, 2, 3, 8, 4)
     v = vectorize_feature_maps({"m": m})
@@ -189,7 +189,7 @@ def test_patch_remainders() -> None:
     assert "m.mean4" not in cropped
 
 
-@pytest.mark.clause("A5-x2")
+@pytest.mark.parity_clause("A5-x2")
 def test_input_x2() -> None:
     image = cloud(11, 2, 3, 4, 4)
     x2 = vectorize_feature_maps({}, include_input_x2_mean=True, inputs=image)["input.x2"]
@@ -204,7 +204,7 @@ def test_input_x2() -> None:
         vectorize_feature_maps({}, include_input_x2_mean=True)
 
 
-@pytest.mark.clause("A5-sum", "A5-vanilla", "A6-sum-features")
+@pytest.mark.parity_clause("A5-sum", "A5-vanilla", "A6-sum-features")
 def test_features_are_summed() -> None:
     g = {"a": cloud(12, 2, 4, 3, 5), "b": cloud(13, 2, 4, 1, 2)}
     p = {"a": cloud(14, 2, 3, 3, 5), "b": cloud(15, 2, 3, 1, 2)}
@@ -220,7 +220,7 @@ def test_features_are_summed() -> None:
         feature_space_drifting_loss(g, p)
 
 
-@pytest.mark.clause("A5-vanilla")
+@pytest.mark.parity_clause("A5-vanilla")
 def test_raw_vanilla_term() -> None:
     x, y_pos, taus = cloud(18, 2, 3, 2, 2), cloud(19, 2, 4, 2, 2), (0.5, 2.0)
     out = vanilla_drifting_loss(

@@ -66,20 +66,21 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     top.add_argument("--version", action=_Version)
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="command", metavar="COMMAND")
     _add_report(commands)
     _add_gate(commands)
     explain = commands.add_parser(
         "explain",
-        help="say what a clause, a reading, a delta or a deviation is",
+        help="say what a clause, a reading, a delta, a deviation or a check is",
         description="Statement, formula, readings, code and checks of one id.",
         allow_abbrev=False,
     )
     explain.add_argument(
         "id",
         metavar="ID",
-        help="a clause (EQ-11), axis (floors), reading (floors=release), preset, delta (P-03) "
-        "or deviation (D12)",
+        help="what a report prints: a clause (EQ-11), axis (floors), reading (floors=release), "
+        "preset, delta (P-03), effect (P-01-value), deviation (D12), check (PB-01), case (A01) or "
+        "the name of a quantity",
     )
     listing = commands.add_parser(
         "list",
@@ -88,6 +89,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     listing.add_argument("kind", choices=KINDS, help="what to list")
+    listing.add_argument(
+        "--format", choices=("terminal", "json"), default="terminal", help="default: terminal"
+    )
     slots = commands.add_parser(
         "slots",
         help="count the feature vectors of a configuration",
@@ -116,7 +120,7 @@ def _add_report(commands: Any) -> None:
         metavar="KIND:TARGET",
         default="builtin:drifting_torch",
         help="builtin:drifting_torch (default), builtin:drifting_reference or "
-        "python:package.module:attribute, which names an Adapter",
+        "python:package.module:attribute or python:file.py:attribute, which names an Adapter",
     )
     option(
         "--readings",
@@ -168,7 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _tolerate_narrow_encodings()
     try:
-        status = _run(parser().parse_args(arguments))
+        known = parser()
+        options = known.parse_args(arguments)
+        if options.command is None:
+            known.print_help()
+            return 0
+        status = _run(options)
         sys.stdout.flush()
     except CommandError as problem:
         print(f"error: {problem}", file=sys.stderr)
@@ -203,7 +212,7 @@ def _run(options: argparse.Namespace) -> int:
     else:
         from drifting_parity.commands.listing import listing
 
-        text = listing(options.kind)
+        text = listing(options.kind, options.format)
     sys.stdout.write(text)
     return 0
 

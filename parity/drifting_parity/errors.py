@@ -26,11 +26,11 @@ class CommandError(Exception):
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
     """Name the nearest of the ``known`` names, whatever their case, else say ``otherwise``."""
     by_lower = {item.lower(): item for item in known}
-    same = [item for item in by_lower if _bare(item) == _bare(name.lower())]
+    same = [item for item in by_lower if bare(item) == bare(name)]
     near = same or difflib.get_close_matches(name.lower(), list(by_lower), n=4, cutoff=0.5)
     return f"did you mean {', '.join(by_lower[item] for item in near)}?" if near else otherwise
 
 
-def _bare(name: str) -> str:
-    """Strip punctuation and leading zeros, which are easily got wrong: p-3 is P-03."""
-    return re.sub(r"[^a-z0-9]|(?<!\d)0+(?=\d)", "", name)
+def bare(name: str) -> str:
+    """Strip case, punctuation and leading zeros, easily got wrong: p-3 is P-03, eq11 EQ-11."""
+    return re.sub(r"[^a-z0-9]|(?<!\d)0+(?=\d)", "", name.lower())

@@ -1,14 +1,15 @@
-"""The pytest plugin: which implementation is tested, the ``clause`` marker, Hypothesis profiles.
+"""The pytest plugin: which implementation the suite judges, and the ``parity_clause`` marker.
 
 Loaded by ``-p drifting_parity.pytest_plugin``. A test that takes ``judged_check`` or
 ``judged_property`` runs once for every check or property and every subject: the implementation
-that ``--implementation`` names, else both builtins.
+that ``--parity-implementation`` names, else both builtins. Tests that take neither are left
+alone: no Hypothesis profile, no environment variable and no marker of theirs is touched.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+import argparse
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -28,25 +29,10 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 
-THREADS: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+EXAMPLES: Final = 25
+"""Inputs that Hypothesis draws for each property, unless ``--parity-examples`` says otherwise."""
 
-# A slow machine, or a property that rejects much of what is drawn, is no failure of a test.
-_LENIENT: Final = (HealthCheck.too_slow, HealthCheck.filter_too_much)
-settings.register_profile(
-    "ci",
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=25,
-    print_blob=True,
-    suppress_health_check=_LENIENT,
-)
-settings.register_profile(
-    "dev", deadline=None, max_examples=25, print_blob=True, suppress_health_check=_LENIENT
-)
-settings.register_profile("thorough", settings.get_profile("dev"), max_examples=300)
-# On import, before Hypothesis's own plugin looks at --hypothesis-profile, which goes above it.
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+MARKER: Final = "parity_clause"
 
 
 @dataclass(frozen=True)
@@ -97,7 +83,7 @@ def _adapter(target: str) -> Adapter:
     try:
         return load_adapter(target)
     except AdapterError as problem:
-        raise pytest.UsageError(f"--implementation: {problem}") from problem
+        raise pytest.UsageError(f"--parity-implementation: {problem}") from problem
 
 
 class HypothesisDraw:
@@ -120,44 +106,92 @@ class HypothesisDraw:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options that choose what ``parity/`` tests."""
+    """Add the options that choose what the suite judges."""
     group = parser.getgroup("drifting-parity")
     group.addoption(
-        "--implementation",
+        "--parity-implementation",
         metavar="KIND:TARGET",
-        help="test this one, as drifting-parity report takes it (default: both builtins)",
+        help="judge this one, as drifting-parity report takes it (default: both builtins)",
     )
-    group.addoption("--readings", metavar="SET", default="paper", help="hold it to these readings")
-    group.addoption("--device", metavar="D", default="cpu", help="where it runs")
     group.addoption(
-        "--dtype", metavar="T", help="its arithmetic (default: float64 and float32, as it offers)"
+        "--parity-readings", metavar="SET", default="paper", help="hold it to these readings"
     )
-    group.addoption("--parity-seed", metavar="N", type=int, default=0, help="of the checks' draws")
+    group.addoption("--parity-device", metavar="D", default="cpu", help="where it runs")
+    group.addoption(
+        "--parity-dtype",
+        metavar="T",
+        help="its arithmetic (default: float64 and float32, as it offers)",
+    )
+    group.addoption(
+        "--parity-seed", metavar="N", type=_whole(0), default=0, help="of the checks' draws"
+    )
+    group.addoption(
+        "--parity-examples",
+        metavar="N",
+        type=_whole(1),
+        default=EXAMPLES,
+        help=f"inputs that Hypothesis draws for each property (default: {EXAMPLES})",
+    )
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text) if text.isascii() and text.isdigit() else -1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} up")
+        return value
+
+    return number
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker; keep parallel workers to one thread each."""
+    """Register the marker; refuse readings that do not exist."""
     config.addinivalue_line(
-        "markers", "clause(*ids): the clauses of the paper that this test speaks for"
+        "markers", f"{MARKER}(*ids): the clauses of the paper that this test speaks for"
     )
-    if hasattr(config, "workerinput"):
-        for name in THREADS:
-            os.environ.setdefault(name, "1")
     try:
-        parse_readings(str(config.getoption("--readings")))
+        parse_readings(str(config.getoption("--parity-readings")))
     except ReadingsError as problem:
-        raise pytest.UsageError(f"--readings: {problem}") from problem
+        raise pytest.UsageError(f"--parity-readings: {problem}") from problem
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Hold the ids of ``clause`` markers to the spec and copy them to the JUnit properties."""
+    """Hold the ids of ``parity_clause`` markers to the spec, copy them to the JUnit properties."""
     clauses = load().clauses
     for item in items:
-        for marker in item.iter_markers("clause"):
+        for marker in item.iter_markers(MARKER):
             for name in cast("tuple[str, ...]", marker.args):
                 if name not in clauses:
                     raise pytest.UsageError(f"{item.nodeid}: the spec has no clause {name!r}")
                 item.user_properties.append(("clause", name))
+
+
+@pytest.fixture
+def drawn_by_hypothesis(request: pytest.FixtureRequest) -> settings:
+    """How Hypothesis draws the inputs of the suite's properties: the same ones on every run."""
+    return settings(
+        derandomize=True,
+        database=None,
+        deadline=None,
+        max_examples=cast("int", request.config.getoption("--parity-examples")),
+        print_blob=False,
+        # A slow machine, or a property that rejects much of what is drawn, is no failure.
+        suppress_health_check=(HealthCheck.too_slow, HealthCheck.filter_too_much),
+    )
+
+
+@pytest.fixture
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep PyTorch to one thread where pytest-xdist runs several workers, and undo it."""
+    if not hasattr(request.config, "workerinput"):
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -177,7 +211,10 @@ def _put(
 ) -> None:
     cases = [
         pytest.param(
-            subject, item, id=f"{subject.name}-{item.id}", marks=pytest.mark.clause(*item.clauses)
+            subject,
+            item,
+            id=f"{subject.name}-{item.id}",
+            marks=pytest.mark.parity_clause(*item.clauses),
         )
         for subject in subjects(metafunc.config.getoption)
         for item in listed
@@ -190,26 +227,28 @@ def _put(
 
 def subjects(option: Callable[[str], Any]) -> list[Subject]:
     """List who is tested, from the command line's options."""
-    given = cast("str | None", option("--implementation"))
-    readings = parse_readings(option("--readings"))
+    given = cast("str | None", option("--parity-implementation"))
+    readings = parse_readings(option("--parity-readings"))
     targets = {"given": given} if given else _BUILTIN
     found: list[Subject] = []
     for short, target in targets.items():
         offered = _adapter(target).dtypes
-        wanted = [option("--dtype")] if option("--dtype") else ["float64", "float32"]
+        wanted = [option("--parity-dtype")] if option("--parity-dtype") else ["float64", "float32"]
         for dtype in (item for item in wanted if item in offered):
             subject = Subject(
                 name=f"{short}-{dtype}",
                 target=target,
                 dtype=cast("DType", dtype),
-                device=option("--device"),
+                device=option("--parity-device"),
                 readings=readings,
                 seed=option("--parity-seed"),
             )
             found.append(subject)
     if not found:
         names = ", ".join(targets.values())
-        raise pytest.UsageError(f"--dtype: {names} does not offer {option('--dtype')!r}")
+        raise pytest.UsageError(
+            f"--parity-dtype: {names} does not offer {option('--parity-dtype')!r}"
+        )
     return found
 
 

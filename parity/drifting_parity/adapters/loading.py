@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import re
 import sys
+import traceback
 from pathlib import Path
+from types import ModuleType
+from typing import Final
 
 from drifting_parity.adapters.base import Adapter
+from drifting_parity.errors import nearest
 
 BUILTIN = ("drifting_torch", "drifting_reference")
 
@@ -20,10 +26,11 @@ class AdapterError(Exception):
 
 
 def load_adapter(target: str) -> Adapter:
-    """Load the adapter named by ``builtin:NAME`` or ``python:package.module:attribute``.
+    """Load the adapter named by ``builtin:NAME``, ``python:package.module:attribute`` or a file's.
 
-    A Python target is imported with the working directory on the path; the attribute is an
-    :class:`Adapter`, or a class of one that takes no arguments. Raises :class:`AdapterError`.
+    A Python target is imported with the working directory on the path, ``python:file.py:attribute``
+    with the file's folder; the attribute is an :class:`Adapter`, or a class of one that takes no
+    arguments. Raises :class:`AdapterError`, with file and line where the module itself breaks.
     """
     kind, _, rest = target.partition(":")
     if kind == "builtin":
@@ -32,7 +39,8 @@ def load_adapter(target: str) -> Adapter:
         return _python(rest)
     raise AdapterError(
         f"implementation {target!r} is of an unknown kind {kind!r}, expected "
-        "builtin:drifting_torch, builtin:drifting_reference or python:package.module:attribute",
+        "builtin:drifting_torch, builtin:drifting_reference, python:package.module:attribute or "
+        "python:file.py:attribute",
         usage=True,
     )
 
@@ -50,26 +58,80 @@ def _builtin(name: str) -> Adapter:
 
 
 def _python(target: str) -> Adapter:
-    module_name, _, attribute = target.partition(":")
-    if not module_name or not attribute:
+    home, _, attribute = target.rpartition(":")
+    if not home or not attribute:
         raise AdapterError(
-            f"python target {target!r} lacks a part, expected python:package.module:attribute",
+            f"python target {target!r} lacks a part, expected python:package.module:attribute or "
+            "python:file.py:attribute",
             usage=True,
         )
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        module = _file(home) if home.endswith(".py") else _module(home)
     except Exception as error:
         raise AdapterError(
-            f"python:{target} did not load: {type(error).__name__}: {error}", usage=False
+            f"python:{target} did not load: {type(error).__name__}: {error}{_place(error)}",
+            usage=False,
         ) from error
-    if isinstance(found, type) and issubclass(found, Adapter):
-        found = found()
-    if not isinstance(found, Adapter):
+    if not hasattr(module, attribute):
+        hint = nearest(attribute, vars(module), f"it has {_public(module)}")
+        raise AdapterError(f"python:{target}: {home} has no {attribute!r}; {hint}", usage=False)
+    named = getattr(module, attribute)
+    if isinstance(named, type) and issubclass(named, Adapter):
+        named = named()
+    if not isinstance(named, Adapter):
         raise AdapterError(
-            f"python:{target} is {type(found).__name__}, expected a drifting_parity.Adapter "
+            f"python:{target} is {type(named).__name__}, expected a drifting_parity.Adapter "
             "object or a subclass of it",
             usage=False,
         )
-    return found
+    return named
+
+
+def _module(name: str) -> ModuleType:
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    return importlib.import_module(name)
+
+
+def _file(path: str) -> ModuleType:
+    """Load a file by its path; what lies beside it can be imported by it."""
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    name = re.sub(r"\W", "_", file.stem)
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    if str(file.parent) not in sys.path:
+        sys.path.insert(0, str(file.parent))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _place(error: BaseException) -> str:
+    """Where in the user's own files it broke: the last line of theirs that ran."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return ""  # its message has file and line
+    theirs = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<") and Path(frame.filename) not in _OURS
+    ]
+    if not theirs:
+        return ""
+    last = theirs[-1]
+    return f" ({last.filename}, line {last.lineno}: {last.line})"
+
+
+_OURS: Final = frozenset({Path(__file__), Path(importlib.__file__)})
+
+
+def _public(module: ModuleType) -> str:
+    names = [name for name in vars(module) if not name.startswith("_")]
+    return ", ".join(names[:8]) or "nothing"

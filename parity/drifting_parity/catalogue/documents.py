@@ -14,6 +14,7 @@ from typing import Final
 import drifting_spec
 from drifting_parity.catalogue import sources
 from drifting_parity.catalogue.check_index import indexed
+from drifting_parity.catalogue.effects import in_digits
 from drifting_parity.catalogue.sources import Marked
 from drifting_parity.witnesses import Effect, measure
 from drifting_spec.registry import Clause, Delta, Misprint, Spec, load
@@ -260,18 +261,9 @@ def _delta(delta: Delta, effects: Sequence[Effect]) -> Lines:
         yield ""
         return
     rows = (
-        (e.id, e.witness.measures, _measured(e), e.witness.unit, e.witness.band) for e in effects
+        (e.id, e.witness.measures, in_digits(e), e.witness.unit, e.witness.band) for e in effects
     )
     yield from _table(("measurement", "what it is", "measured", "unit", "band"), rows)
-
-
-def _measured(effect: Effect) -> str:
-    """Print three significant digits, and of what is zero but for rounding only that it is so."""
-    if effect.error:
-        return effect.error
-    if effect.witness.low <= 0.0 <= effect.witness.high <= 1e-6:
-        return "0"
-    return f"{effect.value:.3g}"
 
 
 def main() -> None:

@@ -1,4 +1,7 @@
-"""``drifting-parity explain ID``: what the paper says there, how it is read, where it is code."""
+"""``drifting-parity explain ID``: what an id that a report prints stands for.
+
+Of a clause: what the paper says there, how it is read, where it is code, what checks it.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,21 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from drifting_parity.catalogue import sources
-from drifting_parity.catalogue.check_index import indexed
-from drifting_parity.errors import CommandError, nearest
+from drifting_parity.catalogue import effects, sources
+from drifting_parity.catalogue.check_index import IndexedCheck, indexed
+from drifting_parity.errors import CommandError, bare, nearest
+from drifting_parity.golden import GoldenManifest, manifests
 from drifting_spec import AXES, PRESETS
-from drifting_spec.registry import Axis, Clause, Delta, Deviation, Spec, load, preset_readings
+from drifting_spec.registry import (
+    Axis,
+    Clause,
+    Delta,
+    Deviation,
+    Spec,
+    Witness,
+    load,
+    preset_readings,
+)
 
 WIDTH = 100
 """Columns of running text, fewer on a narrower terminal."""
@@ -55,25 +68,51 @@ def explain(identifier: str) -> str:
     columns = shutil.get_terminal_size((WIDTH, 24)).columns
     plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
     page = _Page(bold=terminal and not plain, width=max(40, min(columns, WIDTH)))
-    found = _find(spec, identifier)
-    if isinstance(found, Clause):
-        _clause(page, spec, found)
-    elif isinstance(found, Axis):
-        _axis(page, spec, found)
-    elif isinstance(found, Delta):
-        _delta(page, spec, found)
-    elif isinstance(found, Deviation):
-        _deviation(page, spec, found)
-    else:
-        _preset(page, spec, found)
+    _write(page, spec, _find(spec, identifier))
     return "\n".join(page.lines) + "\n"
 
 
-def _find(spec: Spec, identifier: str) -> Clause | Axis | Delta | Deviation | str:
-    """Look an id up, whatever its case: the spec's own, a preset, ``axis=reading``, a reading."""
+Entry = Clause | Axis | Delta | Deviation | Witness | IndexedCheck | GoldenManifest
+"""What has an id of its own and a page."""
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A quantity or a case as a report calls it, and where the checks do."""
+
+    text: str
+    places: list[sources.Phrase]
+
+
+def _write(page: _Page, spec: Spec, entry: Entry | _Words | str) -> None:
+    match entry:
+        case Clause():
+            _clause(page, spec, entry)
+        case Axis():
+            _axis(page, spec, entry)
+        case Delta():
+            _delta(page, spec, entry)
+        case Deviation():
+            _deviation(page, spec, entry)
+        case Witness():
+            _effect(page, spec, entry)
+        case IndexedCheck():
+            _check(page, spec, entry)
+        case GoldenManifest():
+            _case(page, entry)
+        case _Words():
+            _words(page, entry)
+        case preset:
+            _preset(page, spec, preset)
+
+
+def _find(spec: Spec, identifier: str) -> Entry | _Words | str:
+    """Look up what a report prints: an id of any kind, a preset, a reading, a quantity, a case.
+
+    Ids are known in any case and without their punctuation: ``eq11`` is EQ-11.
+    """
     wanted = identifier.strip().translate(_GREEK).lower()
-    tables = (spec.clauses, spec.axes, spec.deltas, spec.deviations)
-    entries = {key.lower(): entry for table in tables for key, entry in table.items()}
+    entries = _entries_by_id(spec)
     if wanted in entries:
         return entries[wanted]
     if wanted in PRESETS:
@@ -87,9 +126,24 @@ def _find(spec: Spec, identifier: str) -> Clause | Axis | Delta | Deviation | st
     if having:
         which = ", ".join(f"{axis}={wanted}" for axis in having)
         raise CommandError(f"{identifier!r} is a reading of several axes: {which}")
-    known = [*spec.ids(), *PRESETS, *axes]
+    alike = [entry for key, entry in entries.items() if bare(key) == bare(wanted)]
+    if len(alike) == 1 and bare(wanted):
+        return alike[0]
+    if places := sources.phrases(identifier.strip()):
+        return _Words(identifier.strip(), places)
+    known = [*spec.ids(), *PRESETS, *axes, *(entry.id for entry in entries.values())]
     hint = nearest(wanted, known, "see `drifting-parity list clauses`")
     raise CommandError(f"unknown id {identifier!r}; {hint}")
+
+
+def _entries_by_id(spec: Spec) -> dict[str, Entry]:
+    """Everything that has an id, by the id in lower case; the spec's own go first."""
+    tables = (spec.clauses, spec.axes, spec.deltas, spec.deviations, spec.witnesses)
+    listed = [entry for table in tables for entry in table.values()]
+    entries: dict[str, Entry] = {}
+    for entry in (*listed, *indexed(), *manifests()):
+        entries.setdefault(entry.id.lower(), entry)
+    return entries
 
 
 def _clause(page: _Page, spec: Spec, clause: Clause) -> None:
@@ -231,7 +285,7 @@ def _delta(page: _Page, spec: Spec, delta: Delta) -> None:
     if delta.effect:
         page.heading("Effect")
         page.text(delta.effect)
-    _measured(page, delta)
+    _measured(page, spec, delta)
     if delta.undecidable:
         page.heading("No number decides it")
         page.text(delta.undecidable)
@@ -242,18 +296,51 @@ def _delta(page: _Page, spec: Spec, delta: Delta) -> None:
             page.text(f"{name}: {spec.axes[name].question}", hang=4)
 
 
-def _measured(page: _Page, delta: Delta) -> None:
+def _measured(page: _Page, spec: Spec, delta: Delta) -> None:
     if not delta.witness:
         return
-    # NumPy and SciPy are loaded here and for no other page.
-    from drifting_parity.report import wording
-    from drifting_parity.witnesses import measure
+    page.heading("Measured on the reference")
+    for name, number in effects.measured(delta.witness).items():
+        item = spec.witnesses[name]
+        page.text(f"{name}: {number} {item.unit}, expected {item.band}", hang=4)
+        page.text(item.measures, indent=6)
 
-    page.heading("Measured now, on the reference")
-    for item in measure(delta.witness):
-        mark = "✓" if item.within else "✗"
-        page.text(f"{mark} {item.id}: {wording.effect(item)}", hang=4)
-        page.text(item.witness.measures, indent=6)
+
+def _effect(page: _Page, spec: Spec, witness: Witness) -> None:
+    page.title(f"{witness.id}  {witness.title}")
+    page.text("An effect of a delta, measured on the reference.")
+    page.heading("What it is")
+    page.text(witness.measures)
+    page.heading("Measured on the reference")
+    number = effects.measured([witness.id])[witness.id]
+    page.text(f"{number} {witness.unit}, expected {witness.band}")
+    page.heading("Delta")
+    page.text(f"{witness.delta}  {spec.deltas[witness.delta].title}", hang=4)
+
+
+def _check(page: _Page, spec: Spec, check: IndexedCheck) -> None:
+    page.title(f"{check.id}  {check.title}")
+    page.text(f"A check of the kind {check.kind}.")
+    _touched(page, spec, check.clauses)
+    page.heading("Run it")
+    page.text(f"drifting-parity report --clause {check.clauses[0]}")
+
+
+def _case(page: _Page, case: GoldenManifest) -> None:
+    page.title(f"{case.id}  (a recorded case)")
+    page.text(case.exercises)
+    page.heading("Where it comes from")
+    page.text(f"{case.source} (set {case.set}, conditioning {case.conditioning})")
+
+
+def _words(page: _Page, words: _Words) -> None:
+    page.title(words.text)
+    page.text("A quantity that checks measure, or a case on which they do, as a report calls it.")
+    page.heading("Checks that write it")
+    for place in words.places:
+        page.text(f"{place.module}.{place.name}  (line {place.line})", hang=4)
+        if place.summary:
+            page.text(place.summary, indent=6)
 
 
 def _deviation(page: _Page, spec: Spec, deviation: Deviation) -> None:

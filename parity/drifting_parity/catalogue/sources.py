@@ -1,13 +1,15 @@
 """Where code carries out a clause: read from the sources by syntax, for ``explain``.
 
 ``explain`` must answer at once, and importing the reference or the implementation would import
-SciPy or PyTorch. So their sources are parsed for ``@implements``, not imported.
+SciPy or PyTorch. So their sources are parsed for ``@implements``, not imported. What a report calls
+a measured quantity or a case is looked up in the sources of the checks in the same way.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,3 +98,58 @@ def _called(call: ast.Call) -> str:
     if isinstance(call.func, ast.Attribute):
         return call.func.attr
     return call.func.id if isinstance(call.func, ast.Name) else ""
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Where a check writes the name of a quantity or of a case: what is defined there."""
+
+    module: str
+    name: str
+    line: int
+    summary: str
+
+
+def phrases(text: str) -> list[Phrase]:
+    """Where the checks write ``text`` as the name of a quantity or a case.
+
+    A name put together from parts counts where its fixed parts fit and make up a third of it.
+    """
+    longest_word = max(re.findall(r"\w+", text), key=len, default="")
+    return _phrases(text, text) or _phrases(text, longest_word)
+
+
+def _phrases(text: str, containing: str) -> list[Phrase]:
+    return [
+        Phrase(module, *_described(statement))
+        for module, _, source in _modules("drifting_parity.checks", containing)
+        for statement in ast.parse(source).body
+        if any(_writes(node, text) for node in ast.walk(statement))
+    ]
+
+
+def _described(statement: ast.stmt) -> tuple[str, int, str]:
+    """What a statement of a module defines, its line, and what its docstring begins with."""
+    if isinstance(statement, _Definition):
+        summary = (ast.get_docstring(statement) or "").partition("\n")[0]
+        return statement.name, statement.lineno, summary
+    if isinstance(statement, ast.AnnAssign):
+        return ast.unparse(statement.target), statement.lineno, ""
+    if isinstance(statement, ast.Assign):
+        return ast.unparse(statement.targets[0]), statement.lineno, ""
+    return "the module", statement.lineno, ""
+
+
+def _writes(node: ast.AST, text: str) -> bool:
+    if isinstance(node, ast.Constant):
+        return node.value == text
+    if not isinstance(node, ast.JoinedStr):
+        return False
+    fixed = [part.value for part in node.values if isinstance(part, ast.Constant)]
+    if 3 * sum(len(str(part)) for part in fixed) < len(text):
+        return False
+    pattern = "".join(
+        re.escape(str(part.value)) if isinstance(part, ast.Constant) else ".+?"
+        for part in node.values
+    )
+    return re.fullmatch(pattern, text) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -13,9 +14,15 @@ from drifting_spec.registry import Clause, load, preset_readings
 Row = Sequence[str]
 
 
-def listing(kind: str) -> str:
-    """Everything of one kind as aligned columns, headed; cut to the width only on a terminal."""
+def listing(kind: str, form: str = "terminal") -> str:
+    """Everything of one kind: aligned columns with a head, or JSON, one object for each entry.
+
+    Columns are cut to the width on a terminal alone.
+    """
     heads, rows = LISTS[kind]()
+    if form == "json":
+        entries = [dict(zip(heads, row, strict=True)) for row in rows]
+        return json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
     return _aligned([heads, *rows])
 
 
@@ -23,12 +30,28 @@ def _aligned(rows: Iterable[Row]) -> str:
     table = [list(row) for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if room is not None:
+        _make_room(widths, room)
     lines: list[str] = []
     for row in table:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells = [_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=True)]
         line = "  ".join(cells).rstrip()
-        lines.append(line if room is None or len(line) <= room else line[: room - 1] + "…")
+        lines.append(line if room is None else _cut(line, room))
     return "\n".join(lines) + "\n"
+
+
+def _make_room(widths: list[int], room: int) -> None:
+    """Narrow the widest columns between the id and the last one, which gets a quarter at least."""
+    inner = range(1, len(widths) - 1)
+    while inner and sum(widths[:-1]) + 2 * len(inner) > 3 * room // 4:
+        widest = max(inner, key=lambda index: widths[index])
+        if widths[widest] <= 8:
+            return
+        widths[widest] -= 1
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _clauses() -> tuple[Row, list[Row]]:
@@ -67,8 +90,8 @@ def _deviations() -> tuple[Row, list[Row]]:
 def _checks() -> tuple[Row, list[Row]]:
     from drifting_parity.catalogue.check_index import indexed
 
-    rows = [(item.id, item.kind, item.title, ", ".join(item.clauses)) for item in indexed()]
-    return ("check", "kind", "title", "clauses"), list(rows)
+    rows = [(item.id, item.kind, " ".join(item.clauses), item.title) for item in indexed()]
+    return ("check", "kind", "clauses", "title"), list(rows)
 
 
 def _cases() -> tuple[Row, list[Row]]:
