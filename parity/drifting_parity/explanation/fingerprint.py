@@ -1,0 +1,299 @@
+"""The fingerprint of an implementation: from probes to an :class:`Explanation`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from drifting_parity.adapters.base import Adapter
+from drifting_parity.cases import LossCase, Setting
+from drifting_parity.explanation.answers import LOOSE, TIGHT
+from drifting_parity.explanation.confirmation import confirmed
+from drifting_parity.explanation.data import (
+    Confirmation,
+    DeviationStatement,
+    Explanation,
+    RangeStatement,
+    ReadingStatement,
+    Unexplained,
+)
+from drifting_parity.explanation.features import settle_features
+from drifting_parity.explanation.hypothesis import Hypothesis
+from drifting_parity.explanation.model import Model
+from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
+from drifting_parity.explanation.search import Search
+from drifting_parity.explanation.stages import all_options, options
+from drifting_parity.explanation.statements import (
+    deviation_statements,
+    reading_statements,
+    simplified,
+)
+from drifting_parity.explanation.subject import Subject
+from drifting_parity.explanation.vectors import settle_vectors
+from drifting_spec import AXES, PAPER, Readings
+
+
+@dataclass
+class _Track:
+    """What the probes of the loss, or of the field, gave.
+
+    ``hypotheses`` explain every stage that is ``settled``; ``unexplained`` says where it ended.
+    ``usable`` are the probes on which the first of them holds.
+    """
+
+    probes: list[Probe]
+    hypotheses: list[Hypothesis]
+    settled: list[str] = field(default_factory=list[str])
+    unexplained: list[Unexplained] = field(default_factory=list[Unexplained])
+    ranges: list[RangeStatement] = field(default_factory=list[RangeStatement])
+
+    @property
+    def usable(self) -> list[Probe]:
+        """The probes that the first hypothesis explains in full."""
+        if self.unexplained:
+            return [probe for probe in self.probes if probe.stage in self.settled]
+        failing = {item.probe for item in self.ranges if not item.holds}
+        return [p for p in self.probes if p.name not in failing and p.view == "whole"]
+
+
+def fingerprint(
+    adapter: Adapter,
+    readings: Readings = PAPER,
+    setting: Setting | None = None,
+    *,
+    name: str = "",
+    seed: int = 0,
+) -> Explanation:
+    """Say what the adapter's implementation computes, held to ``readings``.
+
+    ``setting`` is how it is run (float64 on the CPU by default, or the first dtype it offers);
+    ``seed`` draws the fresh cases of the confirmation; ``name`` is what the implementation is
+    called, the adapter's own name by default. Never raises for what the implementation does.
+    """
+    started = time.perf_counter()
+    if setting is None:
+        dtype = "float64" if "float64" in adapter.dtypes else adapter.dtypes[0]
+        setting = Setting(dtype=dtype)
+    subject = Subject(adapter, readings, setting)
+    search = Search(subject, Model(setting.dtype), TIGHT[setting.dtype], readings)
+    loss = _explained(search, subject.answered(loss_probes()), [Hypothesis(readings)])
+    of_field = _field_track(search, subject.answered(field_probes()), loss)
+    main = loss if loss.probes else of_field
+    hypothesis = main.hypotheses[0]
+    unexplained = [*loss.unexplained, *of_field.unexplained]
+    features = settle_features(search, hypothesis)
+    statements, deviations = _said(search, loss, of_field)
+    confirmation = Confirmation()
+    if not main.unexplained:
+        statements |= features.statements
+        unexplained += features.unexplained
+        deviations += deviation_statements(
+            search, features.hypothesis, (), (), of=features.added(hypothesis)
+        )
+        if loss.probes:
+            confirmation, failed = confirmed(search, hypothesis, seed)
+            unexplained += failed
+    taken = _taken(readings, statements)
+    vectors = settle_vectors(adapter, taken, readings, setting, LOOSE[setting.dtype])
+    statements |= vectors.statements
+    unexplained += vectors.unexplained
+    reasons = {*vectors.refusals, *features.refusals, *subject.refusals.values()}
+    answered = bool(main.probes or vectors.answered or features.answered)
+    return Explanation(
+        implementation=name or adapter.name,
+        asked=readings,
+        taken=_taken(readings, statements),
+        explained=answered and not unexplained,
+        dtype=setting.dtype,
+        readings=tuple(statements.get(axis) or _unseen(axis, readings, reasons) for axis in AXES),
+        deviations=deviations,
+        unexplained=tuple(unexplained),
+        range=(*loss.ranges, *of_field.ranges),
+        confirmation=confirmation,
+        not_seen=tuple(axis for axis in AXES if axis not in statements),
+        calls=subject.calls if answered else 0,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _explained(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _Track:
+    """Stage after stage, then the extremes, then without what explains nothing."""
+    track = _staged(search, probes, starts)
+    if not track.unexplained:
+        best, track.ranges = _ranged(search, track.hypotheses, probes)
+        best = simplified(search, best, track.usable)
+        track.hypotheses = [best, *(item for item in track.hypotheses if item != best)]
+    return track
+
+
+def _field_track(search: Search, probes: list[Probe], loss: _Track) -> _Track:
+    """The field on its own probes; what the loss computes is where its search starts."""
+    asked = Hypothesis(search.asked)
+    if not loss.probes:
+        return _explained(search, probes, [asked])
+    alone = [_without_loss(item) for item in loss.hypotheses] if not loss.unexplained else []
+    for start in dict.fromkeys([*alone, asked]):
+        track = _explained(search, probes, [start])
+        if not track.unexplained and track.hypotheses[0] == start:
+            return track
+    return _explained(search, probes, list(dict.fromkeys([*alone[:1], asked])))
+
+
+def _without_loss(hypothesis: Hypothesis) -> Hypothesis:
+    """Without the suspects that a bare field does not have."""
+    for use in hypothesis.uses:
+        if "loss" in use.suspect.needs:
+            hypothesis = hypothesis.without(use.key)
+    return hypothesis
+
+
+def _said(
+    search: Search, loss: _Track, of_field: _Track
+) -> tuple[dict[str, ReadingStatement], tuple[DeviationStatement, ...]]:
+    """What may be said of readings and deviations from the two tracks."""
+    main = loss if loss.probes else of_field
+    statements: dict[str, ReadingStatement] = {}
+    deviations: tuple[DeviationStatement, ...] = ()
+    if main.probes:
+        sharing = main.hypotheses if main.unexplained else main.hypotheses[:1]
+        statements = reading_statements(search, sharing, main.usable)
+    if not main.unexplained:
+        deviations = deviation_statements(
+            search, main.hypotheses[0], main.usable, main.hypotheses[1:]
+        )
+    if main is of_field or of_field.unexplained or not of_field.probes:
+        return statements, deviations
+    # What the loss does not show, or shows nothing of, the field may.
+    beside = reading_statements(search, of_field.hypotheses[:1], of_field.usable)
+    for axis, statement in beside.items():
+        if axis not in statements:
+            statements[axis] = statement
+        elif statement.reading not in {statements[axis].reading, *statements[axis].alike}:
+            if statements[axis].reading not in statement.alike:
+                deviations += (_otherwise(statement, statements[axis]),)
+        elif statement.reading != statements[axis].reading or statement.alike:
+            statements[axis] = _narrowed(statements[axis], statement)
+    known = {item.key for item in deviations}
+    others = deviation_statements(search, of_field.hypotheses[0], of_field.usable, ())
+    return statements, (*deviations, *(_alone(i, loss) for i in others if i.key not in known))
+
+
+def _otherwise(of_field: ReadingStatement, of_loss: ReadingStatement) -> DeviationStatement:
+    """The field takes another reading than the loss."""
+    return DeviationStatement(
+        id=of_field.axis,
+        title=f"The field takes {of_field.axis}={of_field.reading}, the loss {of_loss.reading}",
+        stage="field",
+        key=f"{of_field.axis}={of_field.reading}",
+        parameters={"where": "field alone"},
+        alike=of_field.alike,
+    )
+
+
+def _alone(item: DeviationStatement, loss: _Track) -> DeviationStatement:
+    """A deviation that the field has and the loss was not seen to have."""
+    if loss.unexplained:
+        return replace(item, parameters={**item.parameters, "where": "field"})
+    return replace(item, parameters={**item.parameters, "where": "field alone"})
+
+
+def _narrowed(one: ReadingStatement, other: ReadingStatement) -> ReadingStatement:
+    """What both allow: each tells apart what the other does not."""
+    both = {one.reading, *one.alike} & {other.reading, *other.alike}
+    reading = one.reading if one.reading in both else other.reading
+    return replace(one, reading=reading, alike=tuple(sorted(both - {reading})))
+
+
+def _of_stage(probes: Sequence[Probe], stage: str) -> list[Probe]:
+    return [probe for probe in probes if probe.stage == stage]
+
+
+def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _Track:
+    """Settle the ordinary stages one after the other, until one is not explained."""
+    track = _Track(probes, starts)
+    done: list[Probe] = []
+    for stage in STAGES[:-1]:
+        of_stage = _of_stage(probes, stage)
+        if not of_stage:
+            continue
+        fitting, _ = search.settle(track.hypotheses, of_stage, options(stage))
+        if not fitting:
+            # What showed nothing at its own stage may show here.
+            reopened, _ = search.settle(track.hypotheses, of_stage, all_options(), depth=1)
+            fitting = [item for item in reopened if search.fits(item, done)]
+        if not fitting:
+            track.unexplained.append(_open(search, track.hypotheses, of_stage, stage))
+            break
+        track.hypotheses = fitting
+        track.settled.append(stage)
+        done += of_stage
+    return track
+
+
+def _open(
+    search: Search, hypotheses: Sequence[Hypothesis], probes: Sequence[Probe], stage: str
+) -> Unexplained:
+    """The smallest probe of the stage that what was settled before does not explain."""
+    best = hypotheses[0]
+    misfits = [(probe, search.misfit(best, probe)) for probe in probes]
+    failing = [pair for pair in misfits if not pair[1] <= search.tolerance]
+    probe, size = min(failing, key=lambda pair: _entries(pair[0]))
+    return Unexplained(stage, probe.name, size)
+
+
+def _entries(probe: Probe) -> int:
+    case = probe.case
+    return case.generated.size if isinstance(case, LossCase) else case.x.size
+
+
+def _ranged(
+    search: Search, hypotheses: Sequence[Hypothesis], probes: Sequence[Probe]
+) -> tuple[Hypothesis, list[RangeStatement]]:
+    """Of all that fits ordinary probes what holds on most extreme ones, and where it holds."""
+    extreme = _of_stage(probes, "range")
+    ordinary = [probe for probe in probes if probe.stage != "range"]
+
+    def held(hypothesis: Hypothesis) -> int:
+        return sum(search.misfit(hypothesis, probe) <= search.tolerance for probe in extreme)
+
+    best, bases, known = max(hypotheses, key=held), list(hypotheses), set(hypotheses)
+    for _ in range(3):
+        failing = [p for p in extreme if not search.misfit(best, p) <= search.tolerance]
+        if not failing:
+            break
+        changed = [
+            item
+            for base in bases[:4]
+            for option in options("range")
+            if (item := option.apply(base)) is not None and item not in known
+        ]
+        known.update(changed)
+        tuned = [
+            item
+            for base in changed
+            if base.uses and (item := search.tune(base, failing)) is not None and item != base
+        ]
+        better = [
+            item for item in (*changed, *tuned) if held(item) > held(best) and
+            search.fits(item, ordinary)
+        ]  # fmt: skip
+        if not better:
+            break
+        bases = sorted(better, key=held, reverse=True)
+        best = bases[0]
+    statements = [
+        RangeStatement(probe.name, search.misfit(best, probe) <= search.tolerance)
+        for probe in extreme
+    ]
+    return best, statements
+
+
+def _taken(asked: Readings, statements: dict[str, ReadingStatement]) -> Readings:
+    changes = {axis: item.reading for axis, item in statements.items()}
+    return replace(asked, **changes)  # pyright: ignore[reportArgumentType] -- axes' readings
+
+
+def _unseen(axis: str, asked: Readings, reasons: set[str]) -> ReadingStatement:
+    text = "; ".join(sorted(reasons)) or "moot, or the readings differ by less than rounding"
+    return ReadingStatement(axis, getattr(asked, axis), False, (), text)
