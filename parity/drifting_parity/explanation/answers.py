@@ -50,12 +50,14 @@ class Answer:
 
 
 def relative(observed: Array, expected: Array) -> float:
-    """‖observed − expected‖/‖expected‖; infinite where either is not a number."""
+    """‖observed − expected‖/‖expected‖; infinite where one alone is not a number."""
     if observed.shape != expected.shape:
         return math.inf
-    largest = float(np.abs(expected).max(initial=0.0))
-    if not math.isfinite(largest) or not np.isfinite(observed).all():
+    number = np.isfinite(expected)
+    if not np.array_equal(number, np.isfinite(observed)):
         return math.inf
+    observed, expected = observed[number], expected[number]
+    largest = float(np.abs(expected).max(initial=0.0))
     if largest == 0:
         return 0.0 if not observed.any() else math.inf
     error = np.linalg.norm((observed - expected) / largest)
@@ -63,9 +65,10 @@ def relative(observed: Array, expected: Array) -> float:
 
 
 def value_error(observed: Answer, expected: Answer) -> float:
-    """Relative error of the value; that of a loss which is 0 is its size."""
+    """Relative error of the value, absolute of a 0; two that are no numbers agree."""
     if not (math.isfinite(observed.value) and math.isfinite(expected.value)):
-        return math.inf
+        agree = math.isfinite(observed.value) == math.isfinite(expected.value)
+        return 0.0 if agree else math.inf
     size = abs(expected.value)
     return abs(observed.value - expected.value) / (size if size > 0 else 1.0)
 

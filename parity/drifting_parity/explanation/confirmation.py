@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -68,19 +69,21 @@ def large_cases(source: np.random.Generator) -> list[LossCase]:
 
 
 def confirmed(
-    search: Search, hypothesis: Hypothesis, seed: int
+    search: Search, hypothesis: Hypothesis, seed: int, fit: Callable[[LossCase], LossCase]
 ) -> tuple[Confirmation, list[Unexplained]]:
-    """Value and gradient on fresh cases against those of the hypothesis."""
+    """Value and gradient on fresh cases, brought by ``fit`` to what the subject takes."""
     subject, count = search.subject, 0
     worst_value = worst_gradient = 0.0
     largest: dict[str, int] = {}
     failed: list[Unexplained] = []
-    for case in fresh_cases(seed):
+    for case in map(fit, fresh_cases(seed)):
         try:
             observed = subject.show(case)
         except NotObservable:
             continue
         except Exception:
+            if subject.failures:  # said already: it raises on cases of this kind
+                continue
             failed.append(Unexplained("confirmation", _words(case), math.inf))
             continue
         expected = search.model.compute(hypothesis, case)

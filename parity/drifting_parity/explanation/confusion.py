@@ -114,6 +114,9 @@ def _false_readings(truth: Truth, explanation: Explanation) -> Iterator[str]:
             continue
         true = getattr(truth.readings, item.axis)
         said = {item.reading, *item.alike}
+        pairs = (set(name.split(" with ")) for name in item.alike if " with " in name)
+        if any(pair <= names for pair in pairs):
+            continue
         if true in said or f"{item.axis}={item.reading}" in names or names & said:
             continue
         yield f"{item.axis}={item.reading}"
@@ -123,7 +126,8 @@ def _false_deviations(truth: Truth, explanation: Explanation) -> Iterator[str]:
     names = _names(truth)
     for item in explanation.deviations:
         said = {item.key, *item.alike}
-        if not said & names and not any(" with " in name for name in item.alike):
+        pairs = (set(name.split(" with ")) for name in item.alike if " with " in name)
+        if not said & names and not any(pair <= names for pair in pairs):
             yield f"{item.key} {dict(item.parameters)} alike {item.alike}"
 
 
@@ -132,6 +136,7 @@ def _missing(truth: Truth, explanation: Explanation) -> list[str]:
     for item in explanation.readings:
         said |= {f"{item.axis}={item.reading}", *item.alike}
         said |= {f"{item.axis}={reading}" for reading in item.alike}
+    said |= {part for name in said if " with " in name for part in name.split(" with ")}
     said |= {f"{axis}={getattr(truth.readings, axis)}" for axis in _moot(truth)}
     return [
         name

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from drifting_parity.adapters.base import Adapter
-from drifting_parity.cases import LossCase, Setting
+from drifting_parity.cases import FieldCase, LossCase, Setting
 from drifting_parity.explanation.answers import LOOSE, TIGHT
 from drifting_parity.explanation.confirmation import confirmed
 from drifting_parity.explanation.data import (
@@ -29,9 +30,14 @@ from drifting_parity.explanation.statements import (
     reading_statements,
     simplified,
 )
+from drifting_parity.explanation.stock import Stock, take_stock
 from drifting_parity.explanation.subject import Subject
 from drifting_parity.explanation.vectors import settle_vectors
+from drifting_parity.suspects import ALL
 from drifting_spec import AXES, PAPER, Readings
+
+TUNED = 40
+"""How many hypotheses have their sizes fitted to extreme probes."""
 
 
 @dataclass
@@ -76,14 +82,24 @@ def fingerprint(
         dtype = "float64" if "float64" in adapter.dtypes else adapter.dtypes[0]
         setting = Setting(dtype=dtype)
     subject = Subject(adapter, readings, setting)
-    search = Search(subject, Model(setting.dtype), TIGHT[setting.dtype], readings)
-    loss = _explained(search, subject.answered(loss_probes()), [Hypothesis(readings)])
-    of_field = _field_track(search, subject.answered(field_probes()), loss)
+    asked_of = (*loss_probes(), *field_probes())
+    stock = take_stock(subject, asked_of)
+    dtype = "float32" if stock.single else setting.dtype
+    if stock.unsteady:
+        return _stopped(subject, stock, name or adapter.name, time.perf_counter() - started)
+    search = Search(subject, Model(dtype), TIGHT[dtype], readings)
+    of_loss = [probe for probe in stock.probes if isinstance(probe.case, LossCase)]
+    loss = _explained(search, of_loss, [Hypothesis(readings)])
+    bare = [probe for probe in stock.probes if isinstance(probe.case, FieldCase)]
+    of_field = _field_track(search, bare, loss)
     main = loss if loss.probes else of_field
     hypothesis = main.hypotheses[0]
     unexplained = [*loss.unexplained, *of_field.unexplained]
     features = settle_features(search, hypothesis)
     statements, deviations = _said(search, loss, of_field)
+    square = _square_mask(subject, asked_of)
+    # A mask that is always square masks other points too, where they are as many.
+    deviations = (*square, *(item for item in deviations if not square or item.key != "D02"))
     confirmation = Confirmation()
     if not main.unexplained:
         statements |= features.statements
@@ -92,10 +108,10 @@ def fingerprint(
             search, features.hypothesis, (), (), of=features.added(hypothesis)
         )
         if loss.probes:
-            confirmation, failed = confirmed(search, hypothesis, seed)
+            confirmation, failed = confirmed(search, hypothesis, seed, stock.fit)
             unexplained += failed
     taken = _taken(readings, statements)
-    vectors = settle_vectors(adapter, taken, readings, setting, LOOSE[setting.dtype])
+    vectors = settle_vectors(adapter, taken, readings, setting, LOOSE[dtype])
     statements |= vectors.statements
     unexplained += vectors.unexplained
     reasons = {*vectors.refusals, *features.refusals, *subject.refusals.values()}
@@ -105,16 +121,81 @@ def fingerprint(
         asked=readings,
         taken=_taken(readings, statements),
         explained=answered and not unexplained,
-        dtype=setting.dtype,
+        dtype=dtype,
         readings=tuple(statements.get(axis) or _unseen(axis, readings, reasons) for axis in AXES),
         deviations=deviations,
         unexplained=tuple(unexplained),
         range=(*loss.ranges, *of_field.ranges),
         confirmation=confirmation,
         not_seen=tuple(axis for axis in AXES if axis not in statements),
+        notes=(*stock.notes, *_raised(subject)),
         calls=subject.calls if answered else 0,
         seconds=time.perf_counter() - started,
     )
+
+
+def _stopped(subject: Subject, stock: Stock, name: str, seconds: float) -> Explanation:
+    """Of code that answers one question in two ways nothing else can be said."""
+    return Explanation(
+        implementation=name,
+        asked=subject.asked,
+        taken=subject.asked,
+        explained=False,
+        dtype=subject.setting.dtype,
+        readings=tuple(_unseen(axis, subject.asked, {stock.unsteady}) for axis in AXES),
+        unexplained=(Unexplained("state", stock.unsteady, stock.moved),),
+        not_seen=tuple(AXES),
+        notes=stock.notes,
+        calls=subject.calls,
+        seconds=seconds,
+    )
+
+
+def _raised(subject: Subject) -> list[str]:
+    """What it raised, each message once with the first probe that brought it out."""
+    messages: dict[str, list[str]] = {}
+    for probe, text in subject.failures.items():
+        messages.setdefault(re.sub(r"\d+", "…", text), []).append(probe)
+    return [
+        f"raises {text[:160]} on {probes[0]}"
+        + (f" and {len(probes) - 1} more" if probes[1:] else "")
+        for text, probes in messages.items()
+    ]
+
+
+def _square_mask(subject: Subject, probes: Sequence[Probe]) -> tuple[DeviationStatement, ...]:
+    """D03: it raises about sizes wherever there is another number of negatives than samples."""
+    raising = [probe for probe in probes if probe.name in subject.failures]
+    answered = [probe for probe in probes if probe.name in subject.answers]
+    about_sizes = all(
+        re.search("size|shape|broadcast", subject.failures[probe.name]) for probe in raising
+    )
+    kinds = _more_negatives(raising), _more_negatives(answered)
+    if not raising or not about_sizes or kinds != ({True}, {False}):
+        return ()
+    suspect = ALL["D03"]
+    return (
+        DeviationStatement(
+            id=suspect.id,
+            title=suspect.deviation.title,
+            stage="field",
+            key=suspect.key,
+            clauses=tuple(suspect.clauses),
+            effect="raises where there are unconditional samples",
+            mend=suspect.deviation.mend,
+        ),
+    )
+
+
+def _more_negatives(probes: Sequence[Probe]) -> set[bool]:
+    kinds: set[bool] = set()
+    for probe in probes:
+        case = probe.case
+        if isinstance(case, FieldCase):
+            kinds.add(len(case.negative) != len(case.x))
+        else:
+            kinds.add(case.unconditional is not None)
+    return kinds
 
 
 def _explained(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _Track:
@@ -176,7 +257,7 @@ def _said(
             statements[axis] = _narrowed(statements[axis], statement)
     known = {item.key for item in deviations}
     others = deviation_statements(search, of_field.hypotheses[0], of_field.usable, ())
-    return statements, (*deviations, *(_alone(i, loss) for i in others if i.key not in known))
+    return statements, (*deviations, *(_alone(i) for i in others if i.key not in known))
 
 
 def _otherwise(of_field: ReadingStatement, of_loss: ReadingStatement) -> DeviationStatement:
@@ -186,16 +267,14 @@ def _otherwise(of_field: ReadingStatement, of_loss: ReadingStatement) -> Deviati
         title=f"The field takes {of_field.axis}={of_field.reading}, the loss {of_loss.reading}",
         stage="field",
         key=f"{of_field.axis}={of_field.reading}",
-        parameters={"where": "field alone"},
+        parameters={"seen in": "the field"},
         alike=of_field.alike,
     )
 
 
-def _alone(item: DeviationStatement, loss: _Track) -> DeviationStatement:
+def _alone(item: DeviationStatement) -> DeviationStatement:
     """A deviation that the field has and the loss was not seen to have."""
-    if loss.unexplained:
-        return replace(item, parameters={**item.parameters, "where": "field"})
-    return replace(item, parameters={**item.parameters, "where": "field alone"})
+    return replace(item, parameters={**item.parameters, "seen in": "the field"})
 
 
 def _narrowed(one: ReadingStatement, other: ReadingStatement) -> ReadingStatement:

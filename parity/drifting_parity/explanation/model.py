@@ -22,10 +22,10 @@ GRID: Final = tuple(float(factor) for factor in np.geomspace(0.03, 60.0, 48))
 COARSE: Final = GRID[::3]
 """The same where every factor costs an evaluation."""
 
-OWN_DIRECTION: Final = frozenset({"attached", "error", "squared", "displacement"})
+OWN_DIRECTION: Final = frozenset({"attached", "error", "squared", "displacement", "features"})
 """Steps after which the gradient no longer points along −ΣṼ."""
 
-NO_ANSWER: Final = Answer(np.full(1, math.nan), math.nan)
+NO_ANSWER: Final = Answer(np.full(0, math.nan), math.nan)
 
 Inputs = dict[str, torch.Tensor | None]
 
@@ -53,7 +53,6 @@ class Model:
 
     def compute(self, hypothesis: Hypothesis, case: LossCase | FieldCase, name: str = "") -> Answer:
         """The answer to a case that is asked once; ``name`` keeps its tensors for the next."""
-        self.evaluations += 1
         try:
             if isinstance(case, FieldCase):
                 return Answer(self._field(hypothesis, case))
@@ -62,6 +61,7 @@ class Model:
             return NO_ANSWER
 
     def _field(self, hypothesis: Hypothesis, case: FieldCase) -> Array:
+        self.evaluations += 1
         weight = case.negative_weight
         V = hypothesis.textbook.field(
             self._tensor(case.x),
@@ -80,6 +80,7 @@ class Model:
         temperatures: Sequence[float],
         name: str,
     ) -> Answer:
+        self.evaluations += 1
         inputs = self._inputs(case, name)
         generated = self._tensor(case.generated).requires_grad_()
         value = hypothesis.textbook.loss(
@@ -122,7 +123,6 @@ class Model:
         if not isinstance(case, LossCase) or not observed.finite:
             return 1.0, math.inf
         try:
-            self.evaluations += 1
             misses = [
                 (direction_error(observed, Answer(direction)), factor)
                 for factor, direction in self._directions(hypothesis, case, probe.name)
@@ -146,6 +146,7 @@ class Model:
         self, hypothesis: Hypothesis, case: LossCase, name: str, factors: Sequence[float]
     ) -> list[Array]:
         """−Σ_τ Ṽ_τ with every temperature times each of the factors, from one evaluation."""
+        self.evaluations += 1
         count = len(case.temperatures)
         temperatures = [factor * value for factor in factors for value in case.temperatures]
         with torch.no_grad():
@@ -167,7 +168,6 @@ class Model:
         case = probe.case
         if not isinstance(case, LossCase):
             return [NO_ANSWER.array] * len(factors)
-        self.evaluations += 1
         try:
             if not _own_direction(hypothesis):
                 drifts = self._drifts(hypothesis, case, probe.name, factors)

@@ -172,6 +172,33 @@ def isolated(factor: float) -> LossCase:
     return case.changed(generated=generated)
 
 
+def offset() -> LossCase:
+    """More than 25 samples, all of them 1000 spreads from the origin."""
+    case = loss_case("offset", 23, (1, 20, 24, 0, 1, 6), (0.3,))
+    return case.changed(generated=case.generated + 1e3, positive=case.positive + 1e3)
+
+
+def equidistant(temperature: float, noise: float) -> LossCase:
+    """Samples that all have the same distance, or nearly so: no temperature singles one out."""
+    source = np.random.default_rng(25)
+    points = np.eye(9) + noise * source.normal(size=(9, 9))
+    return LossCase(
+        Manifest("equidistant"),
+        points[None, :5, None],
+        points[None, 5:, None],
+        temperatures=(temperature,),
+    )
+
+
+def coincident() -> LossCase:
+    """Two generated samples that coincide, and one that is a positive."""
+    case = loss_case("coincident", 24, (1, 5, 4, 0, 1, 6), (0.3,))
+    generated = case.generated.copy()
+    generated[0, 1] = generated[0, 0]
+    generated[0, 2] = case.positive[0, 0]
+    return case.changed(generated=generated)
+
+
 def _range() -> tuple[Probe, ...]:
     plain = loss_case("range", 20, (1, 5, 4, 0, 1, 6), (0.3,))
     several = loss_case("range-2", 21, (2, 4, 5, 3, 2, 6), (0.1, 0.3, 0.9), spread=2.0,
@@ -179,6 +206,13 @@ def _range() -> tuple[Probe, ...]:
     return (
         Probe("an isolated sample", "range", isolated(8.0)),
         Probe("τ of 40", "range", plain.changed(temperatures=(40.0,))),
+        Probe("τ of 1e5", "range", plain.changed(temperatures=(1e5,))),
+        Probe("τ of 1e-3", "range", plain.changed(temperatures=(1e-3,))),
+        Probe("samples at about 1000 temperatures", "range", equidistant(1e-3, 0.01)),
+        Probe("samples at 1e6 temperatures, all alike", "range", equidistant(1e-6, 0.0)),
+        Probe("one generated sample", "range", loss_case("range-3", 22, (1, 1, 4, 0, 1, 6))),
+        Probe("all samples far from the origin", "range", offset()),
+        Probe("samples that coincide", "range", coincident()),
         Probe("units of 1e-2", "range", several.scaled(1e-2)),
         Probe("units of 1e-4", "range", plain.scaled(1e-4)),
         Probe("units of 1e-5", "range", several.scaled(1e-5)),
@@ -215,8 +249,11 @@ def field_probes() -> tuple[Probe, ...]:
               FieldCase(Manifest("field-2"), x, others, more, 1.1)),
         Probe("points, other negatives alone", "field",
               FieldCase(Manifest("field-3"), x, others, apart, 0.9, mask_self=False)),
+        Probe("points, as many other negatives", "field",
+              FieldCase(Manifest("field-7"), x, others, apart[:4], 0.9, mask_self=False)),
         Probe("points, weighted negatives", "weights",
               FieldCase(Manifest("field-4"), x, others, more, 0.8, negative_weight=weight)),
+        Probe("one point", "range", FieldCase(Manifest("field-8"), x[:1], others, x[:1], 0.8)),
         Probe("points, one isolated", "range",
               FieldCase(Manifest("field-5"), far, others, far, 0.4)),
         Probe("points, T of 40", "range", FieldCase(Manifest("field-6"), x, others, x, 40.0)),

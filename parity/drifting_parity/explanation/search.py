@@ -28,6 +28,9 @@ CLOSER = 14
 TUNED = 6
 """How many of a layer have their sizes fitted."""
 
+BUDGET = 2500
+"""Evaluations of the textbook, about 2 ms each, after which a stage tries nothing more."""
+
 KEPT = 8
 """How many that fit go on to the next stage."""
 
@@ -62,6 +65,12 @@ class Search:
     _scores: dict[tuple[str, object], float] = field(
         default_factory=dict[tuple[str, object], float]
     )
+    _limit: int = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the stage has had its budget."""
+        return self.model.evaluations > self._limit
 
     def misfit(self, hypothesis: Hypothesis, probe: Probe) -> float:
         """How far the hypothesis is from the subject's answer to the probe, as the probe looks."""
@@ -113,12 +122,13 @@ class Search:
         depth: int = DEPTH,
     ) -> tuple[list[Hypothesis], list[Scored]]:
         """Hypotheses that fit the probes with the fewest changes, and the nearest if none does."""
+        self._limit = self.model.evaluations + BUDGET
         layer = [self.score(start, probes) for start in starts]
         known = set(starts)
         nearest = list(layer)
         fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
         for _ in range(depth):
-            if fitting:
+            if fitting or self.exhausted:
                 break
             layer.sort(key=lambda item: item.score)
             fresh = self._changed(
@@ -153,13 +163,20 @@ class Search:
 
     def _scored(self, fresh: Sequence[Hypothesis], probes: Sequence[Probe]) -> list[Scored]:
         """The most promising of a layer in full, sizes of some fitted."""
-        guesses = sorted(((self.quick(item, probes), index) for index, item in enumerate(fresh)))
+        guesses: list[tuple[float, int]] = []
+        for index, item in enumerate(fresh):
+            if self.exhausted:
+                break
+            guesses.append((self.quick(item, probes), index))
+        guesses.sort()
         dialled = bool(probes) and probes[0].view == "dialled direction"
         closer = guesses[:CLOSER] if dialled else guesses
         scored = [self.score(fresh[index], probes) for _, index in closer]
         scored.sort(key=lambda item: item.score)
         sized = [item for item in scored if _sizes(item.hypothesis) and item.worst > self.tolerance]
         for item in sized[:TUNED]:
+            if self.exhausted:
+                break
             tuned = self.tune(item.hypothesis, probes)
             if tuned is not None and tuned != item.hypothesis:
                 scored.append(self.score(tuned, probes))

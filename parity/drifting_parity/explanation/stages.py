@@ -45,6 +45,20 @@ _EXTREME: Final = {"high temperature", "absurd temperature", "tiny temperature",
                    "small units"}  # fmt: skip
 _NOT_ORDINARY: Final = {"D05:distance", "D05:logit", "D07", "D08", "D17", "D18:always",
                         "D18:library", "D66:clamped", "D66:drift-scale-clamped"}  # fmt: skip
+_ALSO: Final = {
+    # In the loss its factor cancels in the kernel, and is left in the length of the gradient.
+    "D21:root-mean-square": ("drift scale",),
+    "D13:total": ("field", "locations"),
+    "D41:flattened": ("weights",),
+}
+FACTORS: Final = (
+    "temperature_scaling=sqrt_channels", "temperature_scaling=raw", "channel_reduction=mean",
+    "channel_reduction=sum", "D23:tau-2c", "D23:tau-c", "D23:tau-over-root-c", "D28:norm",
+    "D28:divided-twice", "D21:root-mean-square", "D30", "D59:raw-features", "D59:raw-units",
+    "D60:half", "D29:over-root-c", "D29:length",
+)  # fmt: skip
+"""Changes that multiply the temperature, S, λ or the loss by a factor: several of them together
+may be the same as others."""
 
 
 def searched() -> list[Suspect]:
@@ -77,7 +91,9 @@ def options(stage: str) -> tuple[Option, ...]:
     keys = tuple(
         item.key
         for item in searched()
-        if stage_of(item) == stage or (stage == "range" and item.shows_at in _EXTREME)
+        if stage_of(item) == stage
+        or (stage == "range" and item.shows_at in _EXTREME)
+        or stage in _ALSO.get(item.key, ())
     )
     return (*reading_options(STAGE_AXES[stage]), *suspect_options(keys))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from drifting_parity.explanation.data import DeviationStatement, ReadingStatemen
 from drifting_parity.explanation.hypothesis import LOSS_AXES, Hypothesis, Use
 from drifting_parity.explanation.probes import Probe, loss_case
 from drifting_parity.explanation.search import Search
-from drifting_parity.explanation.stages import all_options, stage_of
+from drifting_parity.explanation.stages import FACTORS, all_options, stage_of
 from drifting_parity.explanation.vectors import evidence
 from drifting_spec import AXES, Readings
 
@@ -46,6 +47,7 @@ def reading_statements(
     """The axes that show on the probes, with the reading that all hypotheses share."""
     statements: dict[str, ReadingStatement] = {}
     best = hypotheses[0]
+    factors = _factors(search, best, probes) if len(hypotheses) == 1 else ()
     for axis in LOSS_AXES:
         if len({getattr(item.readings, axis) for item in hypotheses}) > 1:
             continue
@@ -53,6 +55,8 @@ def reading_statements(
         if statement is None:
             continue
         asked = getattr(search.asked, axis)
+        others = tuple(pair for pair in factors if f"{axis}=" in pair)
+        statement = replace(statement, alike=(*statement.alike, *others))
         if statement.reading != asked and len(hypotheses) == 1:
             suspects = tuple(_instead(search, best, axis, asked, probes))
             statement = replace(
@@ -131,6 +135,7 @@ def deviation_statements(
     of: Sequence[Use] | None = None,
 ) -> tuple[DeviationStatement, ...]:
     """One statement for every suspect in use (or those in ``of``), with what computes the same."""
+    factors = _factors(search, hypothesis, probes)
     return tuple(
         DeviationStatement(
             id=use.suspect.id,
@@ -139,7 +144,15 @@ def deviation_statements(
             stage=stage_of(use.suspect),
             clauses=tuple(use.suspect.clauses),
             parameters=dict(use.suspect.parameters),
-            alike=(*_alike(search, hypothesis, use, probes), *_rivals(hypothesis, use, rivals)),
+            alike=tuple(
+                dict.fromkeys(
+                    (
+                        *_alike(search, hypothesis, use, probes),
+                        *_rivals(hypothesis, use, rivals),
+                        *(factors if use.key in FACTORS else ()),
+                    )
+                )
+            ),
             effect=effect(hypothesis, hypothesis.without(use.key)),
             mend=use.suspect.deviation.mend,
         )
@@ -179,6 +192,31 @@ def _tunable(
         return False
     tuned = search.tune(other, probes)
     return tuned is not None and search.fits(tuned, probes)
+
+
+def _factors(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> tuple[str, ...]:
+    """Other pairs of factors that multiply to the same; empty without a factor in use."""
+    names = {use.key for use in hypothesis.uses} & set(FACTORS)
+    rest = hypothesis
+    for key in names:
+        rest = rest.without(key)
+    for axis in ("temperature_scaling", "channel_reduction"):
+        asked = getattr(search.asked, axis)
+        if getattr(hypothesis.readings, axis) != asked:
+            names.add(f"{axis}={getattr(hypothesis.readings, axis)}")
+            rest = rest.with_reading(axis, asked) or rest
+    if not names or not probes:
+        return ()
+    options = [item for item in all_options() if item.name in FACTORS]
+    alike: list[str] = []
+    for one, two in itertools.combinations(options, 2):
+        if {one.name, two.name} == names:
+            continue
+        changed = one.apply(rest)
+        changed = None if changed is None else two.apply(changed)
+        if changed is not None and search.fits(changed, probes):
+            alike.append(f"{one.name} with {two.name}")
+    return tuple(alike)
 
 
 def _rivals(hypothesis: Hypothesis, use: Use, rivals: Sequence[Hypothesis]) -> Iterator[str]:

@@ -30,7 +30,7 @@ class Subject:
 
     def ask(self, probe: Probe) -> Answer | None:
         """The answer to a probe, None where it refuses or fails."""
-        name = probe.case.manifest.id + probe.name
+        name = probe.name
         if name in self.answers:
             return self.answers[name]
         if name in self.refusals or name in self.failures:
