@@ -49,7 +49,7 @@ def status(explanation: Explanation) -> int:
     ):
         return UNJUDGED
     as_asked = explanation.explained and explanation.taken == explanation.asked
-    return 0 if as_asked and not explanation.deviations else 1
+    return 0 if as_asked and not explanation.deviations and not explanation.dials else 1
 
 
 def _finite(data: Any) -> Any:

@@ -14,11 +14,13 @@ from drifting_parity.explanation.confirmation import confirmed
 from drifting_parity.explanation.data import (
     Confirmation,
     DeviationStatement,
+    DialStatement,
     Explanation,
     RangeStatement,
     ReadingStatement,
     Unexplained,
 )
+from drifting_parity.explanation.dials import measure
 from drifting_parity.explanation.features import settle_features
 from drifting_parity.explanation.hypothesis import Hypothesis
 from drifting_parity.explanation.model import Model
@@ -53,6 +55,7 @@ class _Track:
     settled: list[str] = field(default_factory=list[str])
     unexplained: list[Unexplained] = field(default_factory=list[Unexplained])
     ranges: list[RangeStatement] = field(default_factory=list[RangeStatement])
+    dials: tuple[DialStatement, ...] = ()
 
     @property
     def usable(self) -> list[Probe]:
@@ -87,7 +90,7 @@ def fingerprint(
     dtype = "float32" if stock.single else setting.dtype
     if stock.unsteady:
         return _stopped(subject, stock, name or adapter.name, time.perf_counter() - started)
-    search = Search(subject, Model(dtype), TIGHT[dtype], readings)
+    search = Search(subject, Model(dtype), TIGHT[dtype], readings, stock.probes)
     of_loss = [probe for probe in stock.probes if isinstance(probe.case, LossCase)]
     loss = _explained(search, of_loss, [Hypothesis(readings)])
     bare = [probe for probe in stock.probes if isinstance(probe.case, FieldCase)]
@@ -124,6 +127,7 @@ def fingerprint(
         dtype=dtype,
         readings=tuple(statements.get(axis) or _unseen(axis, readings, reasons) for axis in AXES),
         deviations=deviations,
+        dials=loss.dials,
         unexplained=tuple(unexplained),
         range=(*loss.ranges, *of_field.ranges),
         confirmation=confirmation,
@@ -302,12 +306,33 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
             reopened, _ = search.settle(track.hypotheses, of_stage, all_options(), depth=1)
             fitting = [item for item in reopened if search.fits(item, done)]
         if not fitting:
+            fitting = _dialled(search, track, done, of_stage, stage)
+        if not fitting:
             track.unexplained.append(_open(search, track.hypotheses, of_stage, stage))
             break
         track.hypotheses = fitting
         track.settled.append(stage)
         done += of_stage
     return track
+
+
+def _dialled(
+    search: Search, track: _Track, done: Sequence[Probe], of_stage: Sequence[Probe], stage: str
+) -> list[Hypothesis]:
+    """What a dial with a law explains; a measurement without one is kept as that."""
+    plain: tuple[DialStatement, ...] = ()
+    if not isinstance(of_stage[0].case, LossCase):
+        return []
+    for hypothesis in track.hypotheses[:3]:
+        measured = measure(search, hypothesis, stage)
+        plain = plain or measured.dials
+        if measured.hypothesis is None:
+            continue
+        if search.fits(measured.hypothesis, (*done, *of_stage)):
+            track.dials += measured.dials
+            return [measured.hypothesis]
+    track.dials += plain
+    return []
 
 
 def _open(

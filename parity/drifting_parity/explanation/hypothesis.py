@@ -15,6 +15,9 @@ from drifting_spec.readings import FEATURE_AXES
 LOSS_AXES: Final = tuple(axis for axis in AXES if axis not in FEATURE_AXES)
 """The axes that the field and the loss of one feature show."""
 
+DIALS: Final[dict[str, Suspect]] = {}
+"""Measured laws beside the catalogued suspects, by key: see :mod:`.dials`."""
+
 Parameters = tuple[tuple[str, float], ...]
 
 
@@ -33,7 +36,8 @@ class Use:
 
 @lru_cache(maxsize=4096)
 def _suspect(key: str, parameters: Parameters) -> Suspect:
-    return ALL[key].at(**dict(parameters)) if parameters else ALL[key]
+    suspect = ALL.get(key) or DIALS[key]
+    return suspect.at(**dict(parameters)) if parameters else suspect
 
 
 @dataclass(frozen=True)

@@ -62,10 +62,15 @@ class Search:
     model: Model
     tolerance: float
     asked: Readings
+    probes: tuple[Probe, ...] = ()
     _scores: dict[tuple[str, object], float] = field(
         default_factory=dict[tuple[str, object], float]
     )
     _limit: int = 0
+
+    def probes_of(self, stage: str) -> list[Probe]:
+        """The probes of a stage that the subject answers."""
+        return [probe for probe in self.probes if probe.stage == stage]
 
     @property
     def exhausted(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Final
 
 from drifting_parity.explanation.answers import relative, value_error, whole_error
 from drifting_parity.explanation.data import DeviationStatement, ReadingStatement
-from drifting_parity.explanation.hypothesis import LOSS_AXES, Hypothesis, Use
+from drifting_parity.explanation.hypothesis import DIALS, LOSS_AXES, Hypothesis, Use
 from drifting_parity.explanation.probes import Probe, loss_case
 from drifting_parity.explanation.search import Search
 from drifting_parity.explanation.stages import FACTORS, all_options, stage_of
@@ -157,6 +157,7 @@ def deviation_statements(
             mend=use.suspect.deviation.mend,
         )
         for use in (hypothesis.uses if of is None else of)
+        if use.key not in DIALS
     )
 
 

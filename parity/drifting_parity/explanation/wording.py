@@ -22,7 +22,7 @@ MAPPED: Final = {
 
 def verdict(explanation: Explanation) -> str:
     """One sentence: what the implementation is, as far as it was seen."""
-    if explanation.deviations:
+    if explanation.deviations or (explanation.explained and explanation.dials):
         kind = "deviates"
     elif explanation.unexplained:
         kind = "unexplained"
