@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import LossCase
 from drifting_parity.explanation.answers import relative, value_error
-from drifting_parity.explanation.data import Confirmation, Unexplained
+from drifting_parity.explanation.data import Confirmation, DialStatement, Unexplained
 from drifting_parity.explanation.hypothesis import Hypothesis
+from drifting_parity.explanation.limits import find_limit
 from drifting_parity.explanation.probes import loss_case
 from drifting_parity.explanation.search import Search
 
@@ -68,36 +70,63 @@ def large_cases(source: np.random.Generator) -> list[LossCase]:
     return cases
 
 
+@dataclass
+class Trial:
+    """What fresh cases gave: figures, cases that the hypothesis misses, and limits of size."""
+
+    confirmation: Confirmation = field(default_factory=Confirmation)
+    missed: list[tuple[LossCase, float]] = field(default_factory=list[tuple[LossCase, float]])
+    limits: dict[str, DialStatement] = field(default_factory=dict[str, DialStatement])
+
+    @property
+    def smallest(self) -> LossCase:
+        """The smallest case that is missed."""
+        return min((case for case, _ in self.missed), key=lambda case: case.generated.size)
+
+    @property
+    def unexplained(self) -> list[Unexplained]:
+        """The smallest case that is missed, in words; none if all agree."""
+        if not self.missed:
+            return []
+        size = next(size for case, size in self.missed if case is self.smallest)
+        return [Unexplained("confirmation", words(self.smallest), size)]
+
+
 def confirmed(
     search: Search, hypothesis: Hypothesis, seed: int, fit: Callable[[LossCase], LossCase]
-) -> tuple[Confirmation, list[Unexplained]]:
+) -> Trial:
     """Value and gradient on fresh cases, brought by ``fit`` to what the subject takes."""
-    subject, count = search.subject, 0
+    subject, trial, count = search.subject, Trial(), 0
     worst_value = worst_gradient = 0.0
     largest: dict[str, int] = {}
-    failed: list[Unexplained] = []
     for case in map(fit, fresh_cases(seed)):
         try:
             observed = subject.show(case)
         except NotObservable:
             continue
         except Exception:
-            if subject.failures:  # said already: it raises on cases of this kind
-                continue
-            failed.append(Unexplained("confirmation", _words(case), math.inf))
+            if not subject.failures:  # otherwise said already: it raises on cases of this kind
+                trial.missed.append((case, math.inf))
             continue
         expected = search.model.compute(hypothesis, case)
-        count += 1
         errors = value_error(observed, expected), relative(observed.array, expected.array)
+        if not max(errors) <= 10 * search.tolerance:
+            limit = find_limit(search, hypothesis, case)
+            if limit is None:
+                trial.missed.append((case, max(errors)))
+            else:
+                trial.limits.setdefault(limit.name, limit)
+            continue
+        count += 1
         worst_value, worst_gradient = max(worst_value, errors[0]), max(worst_gradient, errors[1])
-        if max(errors) > 10 * search.tolerance:
-            failed.append(Unexplained("confirmation", _words(case), max(errors)))
         for letter, size in sizes_of(case).items():
             largest[letter] = max(largest.get(letter, 0), size)
-    return Confirmation(count, worst_value, worst_gradient, largest), failed[:1]
+    trial.confirmation = Confirmation(count, worst_value, worst_gradient, largest)
+    return trial
 
 
-def _words(case: LossCase) -> str:
+def words(case: LossCase) -> str:
+    """A case by its sizes."""
     return "a fresh case of " + ", ".join(f"{key} {size}" for key, size in sizes_of(case).items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Sequence
@@ -10,9 +11,8 @@ from dataclasses import dataclass, field, replace
 from drifting_parity.adapters.base import Adapter
 from drifting_parity.cases import FieldCase, LossCase, Setting
 from drifting_parity.explanation.answers import LOOSE, TIGHT
-from drifting_parity.explanation.confirmation import confirmed
+from drifting_parity.explanation.confirmation import Trial, confirmed, words
 from drifting_parity.explanation.data import (
-    Confirmation,
     DeviationStatement,
     DialStatement,
     Explanation,
@@ -22,11 +22,12 @@ from drifting_parity.explanation.data import (
 )
 from drifting_parity.explanation.dials import measure
 from drifting_parity.explanation.features import settle_features
-from drifting_parity.explanation.hypothesis import Hypothesis
+from drifting_parity.explanation.hypothesis import Hypothesis, Option
+from drifting_parity.explanation.matrix import read
 from drifting_parity.explanation.model import Model
 from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
 from drifting_parity.explanation.search import Search
-from drifting_parity.explanation.stages import all_options, options
+from drifting_parity.explanation.stages import all_options, between_temperatures, options
 from drifting_parity.explanation.statements import (
     deviation_statements,
     reading_statements,
@@ -37,6 +38,9 @@ from drifting_parity.explanation.subject import Subject
 from drifting_parity.explanation.vectors import settle_vectors
 from drifting_parity.suspects import ALL
 from drifting_spec import AXES, PAPER, Readings
+
+ATTEMPTS = 3
+"""How often fresh cases are drawn: what the first bring out is searched once more."""
 
 TUNED = 40
 """How many hypotheses have their sizes fitted to extreme probes."""
@@ -93,26 +97,23 @@ def fingerprint(
     search = Search(subject, Model(dtype), TIGHT[dtype], readings, stock.probes)
     of_loss = [probe for probe in stock.probes if isinstance(probe.case, LossCase)]
     loss = _explained(search, of_loss, [Hypothesis(readings)])
+    trial = _tried(search, loss, seed, stock)
     bare = [probe for probe in stock.probes if isinstance(probe.case, FieldCase)]
     of_field = _field_track(search, bare, loss)
     main = loss if loss.probes else of_field
     hypothesis = main.hypotheses[0]
-    unexplained = [*loss.unexplained, *of_field.unexplained]
     features = settle_features(search, hypothesis)
     statements, deviations = _said(search, loss, of_field)
     square = _square_mask(subject, asked_of)
     # A mask that is always square masks other points too, where they are as many.
     deviations = (*square, *(item for item in deviations if not square or item.key != "D02"))
-    confirmation = Confirmation()
+    unexplained = [*loss.unexplained, *trial.unexplained, *of_field.unexplained]
     if not main.unexplained:
         statements |= features.statements
         unexplained += features.unexplained
         deviations += deviation_statements(
             search, features.hypothesis, (), (), of=features.added(hypothesis)
         )
-        if loss.probes:
-            confirmation, failed = confirmed(search, hypothesis, seed, stock.fit)
-            unexplained += failed
     taken = _taken(readings, statements)
     vectors = settle_vectors(adapter, taken, readings, setting, LOOSE[dtype])
     statements |= vectors.statements
@@ -127,10 +128,10 @@ def fingerprint(
         dtype=dtype,
         readings=tuple(statements.get(axis) or _unseen(axis, readings, reasons) for axis in AXES),
         deviations=deviations,
-        dials=loss.dials,
+        dials=(*loss.dials, *trial.limits.values()),
         unexplained=tuple(unexplained),
         range=(*loss.ranges, *of_field.ranges),
-        confirmation=confirmation,
+        confirmation=trial.confirmation,
         not_seen=tuple(axis for axis in AXES if axis not in statements),
         notes=(*stock.notes, *_raised(subject)),
         calls=subject.calls if answered else 0,
@@ -210,6 +211,27 @@ def _explained(search: Search, probes: list[Probe], starts: list[Hypothesis]) ->
         best = simplified(search, best, track.usable)
         track.hypotheses = [best, *(item for item in track.hypotheses if item != best)]
     return track
+
+
+def _tried(search: Search, loss: _Track, seed: int, stock: Stock) -> Trial:
+    """Fresh cases; what they bring out is searched once more, and tried on others then."""
+    if loss.unexplained or not loss.probes:
+        return Trial()
+    trial = confirmed(search, loss.hypotheses[0], seed, stock.fit)
+    for attempt in range(1, ATTEMPTS):
+        if not trial.missed or not math.isfinite(min(size for _, size in trial.missed)):
+            break
+        probe = Probe(words(trial.smallest), "range", trial.smallest)
+        if search.subject.ask(probe) is None:
+            break
+        mended, _ = search.settle(loss.hypotheses[:1], [probe], all_options(), depth=2)
+        mended = [item for item in mended if search.fits(item, loss.usable)]
+        if not mended:
+            break
+        loss.probes.append(probe)
+        loss.hypotheses = [simplified(search, mended[0], loss.usable)]
+        trial = confirmed(search, loss.hypotheses[0], seed + attempt * 2**16, stock.fit)
+    return trial
 
 
 def _field_track(search: Search, probes: list[Probe], loss: _Track) -> _Track:
@@ -300,7 +322,7 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
         of_stage = _of_stage(probes, stage)
         if not of_stage:
             continue
-        fitting, _ = search.settle(track.hypotheses, of_stage, options(stage))
+        fitting, _ = search.settle(track.hypotheses, of_stage, _options(stage, of_stage))
         if not fitting:
             # What showed nothing at its own stage may show here.
             reopened, _ = search.settle(track.hypotheses, of_stage, all_options(), depth=1)
@@ -316,10 +338,21 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
     return track
 
 
+def _options(stage: str, probes: Sequence[Probe]) -> tuple[Option, ...]:
+    """A stage's options, and where only several temperatures are taken what weighs them."""
+    case = probes[0].case
+    if stage != "field" or not isinstance(case, LossCase) or len(case.temperatures) == 1:
+        return options(stage)
+    return (*options(stage), *between_temperatures())
+
+
 def _dialled(
     search: Search, track: _Track, done: Sequence[Probe], of_stage: Sequence[Probe], stage: str
 ) -> list[Hypothesis]:
     """What a dial with a law explains; a measurement without one is kept as that."""
+    if stage == "field":
+        track.dials += _matrix(search, of_stage)
+        return []
     plain: tuple[DialStatement, ...] = ()
     if not isinstance(of_stage[0].case, LossCase):
         return []
@@ -333,6 +366,17 @@ def _dialled(
             return [measured.hypothesis]
     track.dials += plain
     return []
+
+
+def _matrix(search: Search, probes: Sequence[Probe]) -> tuple[DialStatement, ...]:
+    """What the weight matrix of the first probe says that has channels enough."""
+    for probe in probes:
+        observed = search.subject.ask(probe)
+        if isinstance(probe.case, LossCase) and observed is not None and observed.finite:
+            dials = read(probe.case, observed)
+            if dials:
+                return tuple(dials)
+    return ()
 
 
 def _open(

@@ -215,7 +215,11 @@ class Model:
 
 
 def _own_direction(hypothesis: Hypothesis) -> bool:
-    return any(OWN_DIRECTION & set(use.suspect.steps) for use in hypothesis.uses)
+    """Whether factors cannot be tried side by side as −ΣṼ of temperatures of one call."""
+    return any(
+        OWN_DIRECTION & set(use.suspect.steps) or "temperatures" in use.suspect.needs
+        for use in hypothesis.uses
+    )
 
 
 def fit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
@@ -96,6 +97,22 @@ def options(stage: str) -> tuple[Option, ...]:
         or stage in _ALSO.get(item.key, ())
     )
     return (*reading_options(STAGE_AXES[stage]), *suspect_options(keys))
+
+
+@cache
+def between_temperatures() -> tuple[Option, ...]:
+    """The suspects that change how much each temperature counts in the sum of drifts."""
+    steps = {"drift_scale", "normalized_drift", "aggregation"}
+    return suspect_options_of(
+        item.key
+        for item in searched()
+        if steps & set(item.steps) or stage_of(item) == "aggregation"
+    )
+
+
+def suspect_options_of(keys: Iterable[str]) -> tuple[Option, ...]:
+    """One option for every key."""
+    return tuple(suspect_options(tuple(keys)))
 
 
 @cache

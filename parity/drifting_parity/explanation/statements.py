@@ -35,6 +35,29 @@ def simplified(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) 
         )
         if simpler is not None and fewer and search.fits(simpler, probes):
             hypothesis = simpler
+    return _merged(search, hypothesis, probes)
+
+
+def _merged(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Hypothesis:
+    """Two changes in one, where one does the same."""
+    axes = search.asked.differing(hypothesis.readings)
+    names: list[tuple[str, str]] = [("suspect", use.key) for use in hypothesis.uses]
+    names += [("axis", axis) for axis in axes]
+    for pair in itertools.combinations(names, 2):
+        rest: Hypothesis | None = hypothesis
+        for kind, name in pair:
+            if rest is None:
+                break
+            if kind == "suspect":
+                rest = rest.without(name)
+            else:
+                rest = rest.with_reading(name, getattr(search.asked, name))
+        if rest is None or rest.changes(search.asked) > hypothesis.changes(search.asked) - 2:
+            continue
+        for option in all_options():
+            merged = option.apply(rest)
+            if merged is not None and search.fits(merged, probes):
+                return _merged(search, merged, probes)
     return hypothesis
 
 
@@ -213,8 +236,10 @@ def _factors(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) ->
     for one, two in itertools.combinations(options, 2):
         if {one.name, two.name} == names:
             continue
-        changed = one.apply(rest)
-        changed = None if changed is None else two.apply(changed)
+        singles = one.apply(rest), two.apply(rest)
+        if any(item is not None and search.fits(item, probes) for item in singles):
+            continue  # one of them alone is enough, and listed as such
+        changed = None if singles[0] is None else two.apply(singles[0])
         if changed is not None and search.fits(changed, probes):
             alike.append(f"{one.name} with {two.name}")
     return tuple(alike)
