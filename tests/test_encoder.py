@@ -610,7 +610,7 @@ def test_the_taps_are_found_out(taps: str) -> None:
         def encoder_maps(self, case: Any, readings: Readings, setting: Setting) -> Any:
             return super().encoder_maps(case, replace(readings, taps=taps), setting)  # pyright: ignore[reportArgumentType]
 
-    observed, reports = axes.observe(Context(Stuck(), PAPER, Setting(), SPEC))
-    assert observed == under(taps)
-    (axis,) = (each for each in reports if each.id == "taps")
+    explanation = axes.observe(Context(Stuck(), PAPER, Setting(), SPEC))
+    assert explanation.taken == under(taps)
+    (axis,) = (each for each in axes.axis_reports(explanation) if each.id == "taps")
     assert axis.reading == taps

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from drifting_spec import AXES
-from drifting_spec.registry import UnknownIdError, load
+from drifting_spec.registry import Deviation, UnknownIdError, load
 
 SPEC = load()
 CLAUSES = {
@@ -74,8 +74,17 @@ def test_other_tables_are_complete():
     assert set(SPEC.deltas) == expected | {f"J-{n:02}" for n in range(1, 32)}
     kinds = {"P": "paper", "R": "seed", "J": "release"}
     assert all(delta.kind == kinds[delta.id[0]] for delta in SPEC.deltas.values())
-    assert len(SPEC.deviations) == 48
+    assert len(SPEC.deviations) == 63
     assert {d.id for d in SPEC.deviations.values() if not d.black_box} == {"D47", "D57", "D62"}
+
+
+@pytest.mark.parametrize("deviation", SPEC.deviations.values(), ids=lambda item: item.id)
+def test_deviation_is_complete(deviation: Deviation):
+    sentences = (deviation.exposed_by, deviation.mend)
+    assert all(text.endswith(".") for text in sentences)
+    assert deviation.looks_like
+    assert deviation.title
+    assert deviation.clauses or deviation.stage in {"training", "call"}
 
 
 def test_which_clauses_are_executable():

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
         Setting,
         VectorizeCase,
     )
+    from drifting_parity.explanation.data import Explanation
+    from drifting_parity.explanation.fingerprint import fingerprint
 
 __all__ = [
     "Adapter",
+    "Explanation",
     "FeatureCase",
     "FeatureObservation",
     "FieldCase",
@@ -31,11 +34,20 @@ __all__ = [
     "NotObservable",
     "Setting",
     "VectorizeCase",
+    "fingerprint",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'drifting_parity' has no attribute {name!r}")
-    home = "adapters.base" if name in {"Adapter", "NotObservable"} else "cases"
-    return getattr(importlib.import_module(f"drifting_parity.{home}"), name)
+    return getattr(importlib.import_module(f"drifting_parity.{_HOMES.get(name, 'cases')}"), name)
+
+
+_HOMES = {
+    "Adapter": "adapters.base",
+    "NotObservable": "adapters.base",
+    "Explanation": "explanation.data",
+    "fingerprint": "explanation.fingerprint",
+}
+"""Where names come from that are no cases."""

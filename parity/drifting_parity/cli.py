@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action=_Version)
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     _add_report(commands)
+    _add_fingerprint(commands)
     _add_gate(commands)
     explain = commands.add_parser(
         "explain",
@@ -182,6 +183,33 @@ def _add_limits(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_fingerprint(commands: Any) -> None:
+    command = commands.add_parser(
+        "fingerprint",
+        help="say what an implementation computes",
+        description="Say what an implementation computes: the readings it takes, the catalogued "
+        "deviations it has, what was measured, what nothing explains, what was not seen.",
+        allow_abbrev=False,
+    )
+    option = command.add_argument
+    option(
+        "--implementation",
+        metavar="KIND:TARGET",
+        default="builtin:drifting_torch",
+        help="what to look at, as for report (default: builtin:drifting_torch)",
+    )
+    option(
+        "--readings",
+        metavar="SET",
+        default="paper",
+        help="what to hold it to: a preset and changes (default: paper)",
+    )
+    option("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
+    option("--output", metavar="FILE", help="write it there, whole or not at all")
+    option("--seed", metavar="N", type=_seed, default=0, help="of the fresh cases (default: 0)")
+    _add_limits(command)
+
+
 def _add_gate(commands: Any) -> None:
     gate = commands.add_parser(
         "gate",
@@ -239,6 +267,10 @@ def _run(options: argparse.Namespace) -> int:
         from drifting_parity.commands.report import report
 
         return report(options)
+    if options.command == "fingerprint":
+        from drifting_parity.commands.fingerprint import run_fingerprint
+
+        return run_fingerprint(options)
     if options.command == "gate":
         from drifting_parity.commands.gate import run_gate
 

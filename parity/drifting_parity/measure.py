@@ -124,6 +124,13 @@ def compare_direction(
     return compare(clauses, quantity, case, observed / size, expected / wanted, tolerance, note)
 
 
+def json_number(value: float) -> float | str:
+    """JSON has no infinities and no NaN: they are written as strings."""
+    if math.isnan(value):
+        return "nan"
+    return value if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+
+
 def within(
     clauses: tuple[str, ...] | str,
     quantity: str,

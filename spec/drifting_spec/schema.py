@@ -11,6 +11,24 @@ from typing import Literal
 ClauseKind = Literal["equation", "algorithm", "requirement", "table", "result"]
 Subject = Literal["implementation", "paper"]
 DeltaKind = Literal["paper", "seed", "release"]
+Stage = Literal[
+    "vectors",
+    "field",
+    "scale",
+    "temperature",
+    "drift scale",
+    "aggregation",
+    "weights",
+    "labels",
+    "locations",
+    "reductions",
+    "vanilla term",
+    "gradient",
+    "training",
+    "call",
+]
+"""Where in the computation something shows: from the vectors to the gradient of the loss; beside
+them the training loop (``training``) and code that cannot be called as it stands (``call``)."""
 
 
 @dataclass(frozen=True)
@@ -148,13 +166,22 @@ class Witness:
 
 @dataclass(frozen=True)
 class Deviation:
-    """A catalogued mistake met in real code; no reading of the text supports it."""
+    """A catalogued difference from the paper met in real code, mostly a mistake.
+
+    A few are readings that the paper's preset does not take; ``exposed_by`` or ``mend`` says so.
+    ``black_box``: visible in value, gradient or field alone. ``stage``: where in the computation
+    it shows. ``looks_like``: what the code usually says, in words or short pseudo-code. ``mend``:
+    one sentence that says how to put it right.
+    """
 
     id: str
     title: str
     clauses: tuple[str, ...]
     exposed_by: str
     black_box: bool
+    stage: Stage
+    looks_like: str
+    mend: str
 
 
 @dataclass(frozen=True)

@@ -345,11 +345,17 @@ def _words(page: _Page, words: _Words) -> None:
 
 def _deviation(page: _Page, spec: Spec, deviation: Deviation) -> None:
     page.title(f"{deviation.id}  {deviation.title}")
-    page.text("A deviation met in real code: no reading of the text supports it.")
+    page.text("A deviation from the paper, met in real code.")
     page.heading("Exposed by")
     page.text(deviation.exposed_by)
     seen = "It shows from outside" if deviation.black_box else "It does not show from outside"
     page.text(f"{seen}, from inputs, values and gradients alone.")
+    page.heading("What the code looks like")
+    page.text(deviation.looks_like)
+    page.heading("How to mend it")
+    page.text(deviation.mend)
+    page.heading("Where it shows")
+    page.text(deviation.stage)
     _touched(page, spec, deviation.clauses)
 
 

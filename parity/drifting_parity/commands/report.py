@@ -20,7 +20,7 @@ from drifting_parity.judge.verdicts import Progress, Request, judge
 from drifting_parity.plain import described, plain
 from drifting_parity.report.as_json import to_json
 from drifting_parity.report.data import Report
-from drifting_spec import ReadingsError, parse_readings
+from drifting_spec import Readings, ReadingsError, parse_readings
 from drifting_spec.registry import load
 
 FILE_WIDTH = 100
@@ -82,15 +82,12 @@ def render(found: Report, form: str, *, to_terminal: bool, verbose: bool) -> str
 
 def make_request(options: argparse.Namespace) -> Request:
     """Read the options that say what to judge; :class:`CommandError` names what is wrong."""
-    try:
-        readings = parse_readings(options.readings)
-    except ReadingsError as problem:
-        raise CommandError(f"--readings: {problem}") from problem
+    readings = parsed_readings(options.readings)
     ids = list(load().clauses)
     if not any(fnmatch.fnmatchcase(clause, options.clause) for clause in ids):
         hint = nearest(options.clause, ids, "see `drifting-parity list clauses`")
         raise CommandError(f"--clause: no clause matches {options.clause!r}; {hint}")
-    adapter = _adapter(options.implementation, limits(options))
+    adapter = load_named(options.implementation, limits(options))
     dtype = options.dtype or ("float64" if "float64" in adapter.dtypes else adapter.dtypes[0])
     _offered("--dtype", dtype, dtype, adapter, adapter.dtypes)
     _offered("--device", options.device, options.device.partition(":")[0], adapter, adapter.devices)
@@ -111,7 +108,16 @@ def limits(options: argparse.Namespace) -> Limits:
     return Limits(options.timeout, memory)
 
 
-def _adapter(target: str, allowed: Limits) -> Adapter:
+def parsed_readings(text: str) -> Readings:
+    """The readings that ``--readings`` names; :class:`CommandError` says what is wrong."""
+    try:
+        return parse_readings(text)
+    except ReadingsError as problem:
+        raise CommandError(f"--readings: {problem}") from problem
+
+
+def load_named(target: str, allowed: Limits) -> Adapter:
+    """The adapter that ``--implementation`` names; :class:`CommandError` says what is wrong."""
     try:
         return load_adapter(target, allowed)
     except AdapterError as problem:

@@ -23,6 +23,7 @@ from drifting_parity.adapters.conduct import Conduct, together
 from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
+from drifting_parity.explanation.data import Explanation
 from drifting_parity.judge import axes
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.plain import described, plain
@@ -136,7 +137,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         request.adapter, request.readings, request.setting, spec, request.seed, request.quick
     )
     chosen = [check for check in CHECKS if set(check.clauses) & set(wanted)]
-    run = _Run(context, chosen, progress or _silent)
+    run = _Run(request.target, context, chosen, progress or _silent)
     effects: tuple[Effect, ...] = ()
     try:
         run.everything()
@@ -172,6 +173,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         sections=spec.sections,
         seconds=time.perf_counter() - started,
         effects=effects,
+        explanation=run.explanation,
         conduct=conduct,
         interrupted=interrupted,
     )
@@ -181,10 +183,12 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
 class _Run:
     """The part of judging that takes time; what it holds stays true if it is interrupted."""
 
+    name: str
     context: Context
     chosen: Sequence[Check]
     progress: Progress
     position: int = 0
+    explanation: Explanation | None = None
     axes: list[AxisReport] = field(default_factory=list[AxisReport])
     outcomes: list[CheckOutcome] = field(default_factory=list[CheckOutcome])
     conduct: list[Conduct] = field(default_factory=list[Conduct])
@@ -197,11 +201,13 @@ class _Run:
         self.progress(what, done, len(self.chosen) + 1)
 
     def everything(self) -> None:
-        """Find the readings it takes, then run every check."""
-        self.tell("finding the readings it takes", 0)
+        """Explain what it computes, then run every check."""
+        self.tell("finding out what it computes", 0)
         adapter = self.context.adapter
         with _numbers_of(adapter):
-            self.observed, self.axes = axes.observe(self.context)
+            self.explanation = axes.observe(self.context, self.name)
+        self.observed = self.explanation.taken
+        self.axes = axes.axis_reports(self.explanation)
         self.conduct += adapter.conduct()
         if self.observed != self.context.readings:
             # It did not take what it was asked for, so it cannot be held to yet other readings.

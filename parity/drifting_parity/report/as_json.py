@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Final
 
-from drifting_parity.measure import Measurement
+from drifting_parity.measure import Measurement, json_number
 from drifting_parity.report.data import ClauseReport, Report
 from drifting_parity.witnesses.core import Effect
 
 SCHEMA_VERSION: Final = 2
-
-
-def _number(value: float) -> float | str:
-    """JSON has no infinities: they are written as strings."""
-    return value if math.isfinite(value) else ("nan" if math.isnan(value) else "inf")
 
 
 def _measurement(check: str, item: Measurement) -> dict[str, Any]:
@@ -22,10 +16,10 @@ def _measurement(check: str, item: Measurement) -> dict[str, Any]:
         "check": check,
         "quantity": item.quantity,
         "case": item.case,
-        "observed": _number(item.observed),
+        "observed": json_number(item.observed),
         "relation": item.relation,
-        "allowed": _number(item.allowed),
-        "headroom": _number(item.headroom),
+        "allowed": json_number(item.allowed),
+        "headroom": json_number(item.headroom),
         "cases": item.count,
         # A check may measure in NumPy, whose booleans JSON does not take.
         "passed": bool(item.passed),
@@ -34,8 +28,8 @@ def _measurement(check: str, item: Measurement) -> dict[str, Any]:
     if item.mismatch is not None:
         entry["worst_entry"] = {
             "index": list(item.mismatch.index),
-            "expected": _number(item.mismatch.expected),
-            "got": _number(item.mismatch.got),
+            "expected": json_number(item.mismatch.expected),
+            "got": json_number(item.mismatch.got),
         }
     return entry
 
@@ -49,9 +43,9 @@ def _clause(clause: ClauseReport) -> dict[str, Any]:
         "verdict": clause.verdict,
         "subject": clause.subject,
         "reading": clause.reading or None,
-        "observed": None if worst is None else _number(worst.observed),
-        "allowed": None if worst is None else _number(worst.allowed),
-        "headroom": None if worst is None else _number(worst.headroom),
+        "observed": None if worst is None else json_number(worst.observed),
+        "allowed": None if worst is None else json_number(worst.allowed),
+        "headroom": None if worst is None else json_number(worst.headroom),
         "cases": clause.cases,
         "detail": clause.detail,
         "first_to_look_at": clause.root,
@@ -66,7 +60,7 @@ def _effect(item: Effect) -> dict[str, Any]:
         "delta": item.witness.delta,
         "title": item.witness.title,
         "unit": item.witness.unit,
-        "effect": _number(item.value),
+        "effect": json_number(item.value),
         "low": item.witness.low,
         "high": item.witness.high,
         "within": item.within,

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from drifting_parity.explanation.wording import first_screen as explanation_lines
+from drifting_parity.explanation.wording import statement_lines
 from drifting_parity.report import wording
 from drifting_parity.report.data import FAILING, ClauseReport, Report
 
@@ -52,8 +52,9 @@ def outcome(report: Report) -> Line:
 def _explained(report: Report) -> Iterator[Line]:
     if report.explanation is None:
         return
-    for text in explanation_lines(report.explanation):
-        yield Line(text, "plain", indent=2, hang=2)
+    for text in statement_lines(report.explanation, NARROWEST):
+        indent = len(text) - len(text.lstrip())
+        yield Line(text.strip(), "plain", indent)
 
 
 def _unobserved(report: Report) -> Iterator[Line]:
@@ -69,6 +70,9 @@ def _unobserved(report: Report) -> Iterator[Line]:
 
 
 _REASONS: Final = 3
+
+NARROWEST: Final = 80
+"""Columns that the explanation's lines keep to, whatever the terminal."""
 
 
 def _counted(report: Report) -> Iterator[Line]:

@@ -52,8 +52,13 @@ class FieldSteps:
         added = 1e6 if self.readings.self_mask == "add_1e6" else 100 * unit
         return distance + added * own.to(distance.dtype), torch.ones_like(own)
 
-    def logits(self, distance: Tensor, temperature: Tensor) -> Tensor:
+    def weights(self, samples: Samples) -> Tensor:
+        """A7-w: the kernel weight of each column, in the affinities and in S. [L, 1, M]."""
+        return samples.weight
+
+    def logits(self, distance: Tensor, samples: Samples, temperature: Tensor) -> Tensor:
         """ALG2-4, EQ-12: −d/T. [..., N, M] and [T, 1, 1, 1, 1] → [T, ..., N, M]."""
+        del samples
         return -distance / temperature
 
     def shares(self, logit: Tensor, counted: Tensor, weight: Tensor, axis: int) -> Tensor:
@@ -139,6 +144,6 @@ class FieldSteps:
         ``unit`` is what self_mask=add_100 adds a hundred of, in units of the distance.
         """
         distance, present = self.mask(distance, samples, unit)
-        logit = self.logits(distance, temperature)
-        weight = samples.weight.unsqueeze(1)
+        logit = self.logits(distance, samples, temperature)
+        weight = self.weights(samples).unsqueeze(1)
         return self.balance(*self.affinities(logit, present, weight, samples.positives))

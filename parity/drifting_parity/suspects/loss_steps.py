@@ -39,6 +39,10 @@ class LossSteps(FieldSteps):
         """
         return tensor if part in self.attached else tensor.detach()
 
+    def features(self, samples: Samples) -> Samples:
+        """EQ-18: the features as they enter, before S is measured: as they are."""
+        return samples
+
     # The feature scale S.
 
     def floored_distances(self, distance: Tensor) -> Tensor:
@@ -59,7 +63,7 @@ class LossSteps(FieldSteps):
             column[samples.positives :] = 0
         elif self.readings.scale_samples == "negatives":
             column[: samples.positives] = 0
-        weight = samples.weight * column.to(samples.weight.dtype)
+        weight = self.weights(samples) * column.to(samples.weight.dtype)
         return weight[:, :, None, :].expand(-1, -1, samples.x.shape[-2], -1)
 
     def mean_distance(self, samples: Samples, distance: Tensor) -> Tensor:

@@ -129,6 +129,7 @@ class Textbook(LossSteps):
 
     def solve_samples(self, live: Samples, temperatures: Sequence[float]) -> Solution:
         """A.6 from EQ-21 to EQ-26 on samples in groups."""
+        live = self.features(live)
         samples = self.frozen(live)
         distance = self.floored_distances(self.distances(samples.x, samples.targets))
         S = self.stopped("feature_scale", self.feature_scale(samples, distance))
@@ -195,6 +196,10 @@ class Textbook(LossSteps):
             for samples in (generated, positive, unconditional)
         ]
         live = gather(_given(flat[0]), _given(flat[1]), flat[2], unconditional_weight, None, None)
+        return self.vanilla(live, temperatures)
+
+    def vanilla(self, live: Samples, temperatures: Sequence[float]) -> Tensor:
+        """A5-vanilla: normalised as a feature, or as vanilla_term says."""
         if self.readings.vanilla_term == "raw":
             return self.raw_loss(live, temperatures)
         return self.solve_samples(live, temperatures).value

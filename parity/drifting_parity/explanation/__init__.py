@@ -1,0 +1,1 @@
+"""What an implementation computes: probes by stage, search, dials, confirmation."""

@@ -1,0 +1,447 @@
+"""The fingerprint of an implementation: from probes to an :class:`Explanation`."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from drifting_parity.adapters.base import Adapter
+from drifting_parity.cases import FieldCase, LossCase, Setting
+from drifting_parity.explanation.answers import LOOSE, TIGHT
+from drifting_parity.explanation.confirmation import Trial, confirmed, words
+from drifting_parity.explanation.data import (
+    DeviationStatement,
+    DialStatement,
+    Explanation,
+    RangeStatement,
+    ReadingStatement,
+    Unexplained,
+)
+from drifting_parity.explanation.dials import measure
+from drifting_parity.explanation.features import settle_features
+from drifting_parity.explanation.hypothesis import Hypothesis, Option
+from drifting_parity.explanation.matrix import read
+from drifting_parity.explanation.model import Model
+from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
+from drifting_parity.explanation.search import Search
+from drifting_parity.explanation.stages import all_options, between_temperatures, options
+from drifting_parity.explanation.statements import (
+    deviation_statements,
+    reading_statements,
+    simplified,
+)
+from drifting_parity.explanation.stock import Stock, take_stock
+from drifting_parity.explanation.subject import Subject
+from drifting_parity.explanation.vectors import settle_vectors
+from drifting_parity.suspects import ALL
+from drifting_spec import AXES, PAPER, Readings
+
+ATTEMPTS = 3
+"""How often fresh cases are drawn: what the first bring out is searched once more."""
+
+TUNED = 40
+"""How many hypotheses have their sizes fitted to extreme probes."""
+
+
+@dataclass
+class _Track:
+    """What the probes of the loss, or of the field, gave.
+
+    ``hypotheses`` explain every stage that is ``settled``; ``unexplained`` says where it ended.
+    ``usable`` are the probes on which the first of them holds.
+    """
+
+    probes: list[Probe]
+    hypotheses: list[Hypothesis]
+    settled: list[str] = field(default_factory=list[str])
+    unexplained: list[Unexplained] = field(default_factory=list[Unexplained])
+    ranges: list[RangeStatement] = field(default_factory=list[RangeStatement])
+    dials: tuple[DialStatement, ...] = ()
+
+    @property
+    def usable(self) -> list[Probe]:
+        """The probes that the first hypothesis explains in full."""
+        if self.unexplained:
+            return [probe for probe in self.probes if probe.stage in self.settled]
+        failing = {item.probe for item in self.ranges if not item.holds}
+        return [p for p in self.probes if p.name not in failing and p.view == "whole"]
+
+
+def fingerprint(
+    adapter: Adapter,
+    readings: Readings = PAPER,
+    setting: Setting | None = None,
+    *,
+    name: str = "",
+    seed: int = 0,
+) -> Explanation:
+    """Say what the adapter's implementation computes, held to ``readings``.
+
+    ``setting`` is how it is run (float64 on the CPU by default, or the first dtype it offers);
+    ``seed`` draws the fresh cases of the confirmation; ``name`` is what the implementation is
+    called, the adapter's own name by default. Never raises for what the implementation does.
+    """
+    started = time.perf_counter()
+    if setting is None:
+        dtype = "float64" if "float64" in adapter.dtypes else adapter.dtypes[0]
+        setting = Setting(dtype=dtype)
+    subject = Subject(adapter, readings, setting)
+    asked_of = (*loss_probes(), *field_probes())
+    stock = take_stock(subject, asked_of)
+    dtype = "float32" if stock.single else setting.dtype
+    if stock.unsteady:
+        return _stopped(subject, stock, name or adapter.name, time.perf_counter() - started)
+    search = Search(subject, Model(dtype), TIGHT[dtype], readings, stock.probes)
+    of_loss = [probe for probe in stock.probes if isinstance(probe.case, LossCase)]
+    loss = _explained(search, of_loss, [Hypothesis(readings)])
+    trial = _tried(search, loss, seed, stock)
+    bare = [probe for probe in stock.probes if isinstance(probe.case, FieldCase)]
+    of_field = _field_track(search, bare, loss)
+    main = loss if loss.probes else of_field
+    hypothesis = main.hypotheses[0]
+    features = settle_features(search, hypothesis)
+    statements, deviations = _said(search, loss, of_field)
+    square = _square_mask(subject, asked_of)
+    # A mask that is always square masks other points too, where they are as many.
+    deviations = (*square, *(item for item in deviations if not square or item.key != "D02"))
+    unexplained = [*loss.unexplained, *trial.unexplained, *of_field.unexplained]
+    if not main.unexplained:
+        statements |= features.statements
+        unexplained += features.unexplained
+        deviations += deviation_statements(
+            search, features.hypothesis, (), (), of=features.added(hypothesis)
+        )
+    taken = _taken(readings, statements)
+    vectors = settle_vectors(adapter, taken, readings, setting, LOOSE[dtype])
+    statements |= vectors.statements
+    unexplained += vectors.unexplained
+    reasons = {*vectors.refusals, *features.refusals, *subject.refusals.values()}
+    answered = bool(main.probes or vectors.answered or features.answered)
+    return Explanation(
+        implementation=name or adapter.name,
+        asked=readings,
+        taken=_taken(readings, statements),
+        explained=answered and not unexplained,
+        dtype=dtype,
+        readings=tuple(statements.get(axis) or _unseen(axis, readings, reasons) for axis in AXES),
+        deviations=deviations,
+        dials=(*loss.dials, *trial.limits.values()),
+        unexplained=tuple(unexplained),
+        range=(*loss.ranges, *of_field.ranges),
+        confirmation=trial.confirmation,
+        not_seen=tuple(axis for axis in AXES if axis not in statements),
+        notes=(*stock.notes, *_raised(subject)),
+        calls=subject.calls if answered else 0,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _stopped(subject: Subject, stock: Stock, name: str, seconds: float) -> Explanation:
+    """Of code that answers one question in two ways nothing else can be said."""
+    return Explanation(
+        implementation=name,
+        asked=subject.asked,
+        taken=subject.asked,
+        explained=False,
+        dtype=subject.setting.dtype,
+        readings=tuple(_unseen(axis, subject.asked, {stock.unsteady}) for axis in AXES),
+        unexplained=(Unexplained("state", stock.unsteady, stock.moved),),
+        not_seen=tuple(AXES),
+        notes=stock.notes,
+        calls=subject.calls,
+        seconds=seconds,
+    )
+
+
+def _raised(subject: Subject) -> list[str]:
+    """What it raised, each message once with the first probe that brought it out."""
+    messages: dict[str, list[str]] = {}
+    for probe, text in subject.failures.items():
+        messages.setdefault(re.sub(r"\d+", "…", text), []).append(probe)
+    return [
+        f"raises {text[:160]} on {probes[0]}"
+        + (f" and {len(probes) - 1} more" if probes[1:] else "")
+        for text, probes in messages.items()
+    ]
+
+
+def _square_mask(subject: Subject, probes: Sequence[Probe]) -> tuple[DeviationStatement, ...]:
+    """D03: it raises about sizes wherever there is another number of negatives than samples."""
+    raising = [probe for probe in probes if probe.name in subject.failures]
+    answered = [probe for probe in probes if probe.name in subject.answers]
+    about_sizes = all(
+        re.search("size|shape|broadcast", subject.failures[probe.name]) for probe in raising
+    )
+    kinds = _more_negatives(raising), _more_negatives(answered)
+    if not raising or not about_sizes or kinds != ({True}, {False}):
+        return ()
+    suspect = ALL["D03"]
+    return (
+        DeviationStatement(
+            id=suspect.id,
+            title=suspect.deviation.title,
+            stage="field",
+            key=suspect.key,
+            clauses=tuple(suspect.clauses),
+            effect="raises where there are unconditional samples",
+            mend=suspect.deviation.mend,
+        ),
+    )
+
+
+def _more_negatives(probes: Sequence[Probe]) -> set[bool]:
+    kinds: set[bool] = set()
+    for probe in probes:
+        case = probe.case
+        if isinstance(case, FieldCase):
+            kinds.add(len(case.negative) != len(case.x))
+        else:
+            kinds.add(case.unconditional is not None)
+    return kinds
+
+
+def _explained(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _Track:
+    """Stage after stage, then the extremes, then without what explains nothing."""
+    track = _staged(search, probes, starts)
+    if not track.unexplained:
+        best, track.ranges = _ranged(search, track.hypotheses, probes)
+        best = simplified(search, best, track.usable)
+        track.hypotheses = [best, *(item for item in track.hypotheses if item != best)]
+    return track
+
+
+def _tried(search: Search, loss: _Track, seed: int, stock: Stock) -> Trial:
+    """Fresh cases; what they bring out is searched once more, and tried on others then."""
+    if loss.unexplained or not loss.probes:
+        return Trial()
+    trial = confirmed(search, loss.hypotheses[0], seed, stock.fit)
+    for attempt in range(1, ATTEMPTS):
+        if not trial.missed or not math.isfinite(min(size for _, size in trial.missed)):
+            break
+        probe = Probe(words(trial.smallest), "range", trial.smallest)
+        if search.subject.ask(probe) is None:
+            break
+        mended, _ = search.settle(loss.hypotheses[:1], [probe], all_options(), depth=2)
+        mended = [item for item in mended if search.fits(item, loss.usable)]
+        if not mended:
+            break
+        loss.probes.append(probe)
+        loss.hypotheses = [simplified(search, mended[0], loss.usable)]
+        trial = confirmed(search, loss.hypotheses[0], seed + attempt * 2**16, stock.fit)
+    return trial
+
+
+def _field_track(search: Search, probes: list[Probe], loss: _Track) -> _Track:
+    """The field on its own probes; what the loss computes is where its search starts."""
+    asked = Hypothesis(search.asked)
+    if not loss.probes:
+        return _explained(search, probes, [asked])
+    alone = [_without_loss(item) for item in loss.hypotheses] if not loss.unexplained else []
+    for start in dict.fromkeys([*alone, asked]):
+        track = _explained(search, probes, [start])
+        if not track.unexplained and track.hypotheses[0] == start:
+            return track
+    return _explained(search, probes, list(dict.fromkeys([*alone[:1], asked])))
+
+
+def _without_loss(hypothesis: Hypothesis) -> Hypothesis:
+    """Without the suspects that a bare field does not have."""
+    for use in hypothesis.uses:
+        if "loss" in use.suspect.needs:
+            hypothesis = hypothesis.without(use.key)
+    return hypothesis
+
+
+def _said(
+    search: Search, loss: _Track, of_field: _Track
+) -> tuple[dict[str, ReadingStatement], tuple[DeviationStatement, ...]]:
+    """What may be said of readings and deviations from the two tracks."""
+    main = loss if loss.probes else of_field
+    statements: dict[str, ReadingStatement] = {}
+    deviations: tuple[DeviationStatement, ...] = ()
+    if main.probes:
+        sharing = main.hypotheses if main.unexplained else main.hypotheses[:1]
+        statements = reading_statements(search, sharing, main.usable)
+    if not main.unexplained:
+        deviations = deviation_statements(
+            search, main.hypotheses[0], main.usable, main.hypotheses[1:]
+        )
+    if main is of_field or of_field.unexplained or not of_field.probes:
+        return statements, deviations
+    # What the loss does not show, or shows nothing of, the field may.
+    beside = reading_statements(search, of_field.hypotheses[:1], of_field.usable)
+    for axis, statement in beside.items():
+        if axis not in statements:
+            statements[axis] = statement
+        elif statement.reading not in {statements[axis].reading, *statements[axis].alike}:
+            if statements[axis].reading not in statement.alike:
+                deviations += (_otherwise(statement, statements[axis]),)
+        elif statement.reading != statements[axis].reading or statement.alike:
+            statements[axis] = _narrowed(statements[axis], statement)
+    known = {item.key for item in deviations}
+    others = deviation_statements(search, of_field.hypotheses[0], of_field.usable, ())
+    return statements, (*deviations, *(_alone(i) for i in others if i.key not in known))
+
+
+def _otherwise(of_field: ReadingStatement, of_loss: ReadingStatement) -> DeviationStatement:
+    """The field takes another reading than the loss."""
+    return DeviationStatement(
+        id=of_field.axis,
+        title=f"The field takes {of_field.axis}={of_field.reading}, the loss {of_loss.reading}",
+        stage="field",
+        key=f"{of_field.axis}={of_field.reading}",
+        parameters={"seen in": "the field"},
+        alike=of_field.alike,
+    )
+
+
+def _alone(item: DeviationStatement) -> DeviationStatement:
+    """A deviation that the field has and the loss was not seen to have."""
+    return replace(item, parameters={**item.parameters, "seen in": "the field"})
+
+
+def _narrowed(one: ReadingStatement, other: ReadingStatement) -> ReadingStatement:
+    """What both allow: each tells apart what the other does not."""
+    both = {one.reading, *one.alike} & {other.reading, *other.alike}
+    reading = one.reading if one.reading in both else other.reading
+    return replace(one, reading=reading, alike=tuple(sorted(both - {reading})))
+
+
+def _of_stage(probes: Sequence[Probe], stage: str) -> list[Probe]:
+    return [probe for probe in probes if probe.stage == stage]
+
+
+def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _Track:
+    """Settle the ordinary stages one after the other, until one is not explained."""
+    track = _Track(probes, starts)
+    done: list[Probe] = []
+    for stage in STAGES[:-1]:
+        of_stage = _of_stage(probes, stage)
+        if not of_stage:
+            continue
+        fitting, _ = search.settle(track.hypotheses, of_stage, _options(stage, of_stage))
+        if not fitting:
+            # What showed nothing at its own stage may show here.
+            reopened, _ = search.settle(track.hypotheses, of_stage, all_options(), depth=1)
+            fitting = [item for item in reopened if search.fits(item, done)]
+        if not fitting:
+            fitting = _dialled(search, track, done, of_stage, stage)
+        if not fitting:
+            track.unexplained.append(_open(search, track.hypotheses, of_stage, stage))
+            break
+        track.hypotheses = fitting
+        track.settled.append(stage)
+        done += of_stage
+    return track
+
+
+def _options(stage: str, probes: Sequence[Probe]) -> tuple[Option, ...]:
+    """A stage's options, and where only several temperatures are taken what weighs them."""
+    case = probes[0].case
+    if stage != "field" or not isinstance(case, LossCase) or len(case.temperatures) == 1:
+        return options(stage)
+    return (*options(stage), *between_temperatures())
+
+
+def _dialled(
+    search: Search, track: _Track, done: Sequence[Probe], of_stage: Sequence[Probe], stage: str
+) -> list[Hypothesis]:
+    """What a dial with a law explains; a measurement without one is kept as that."""
+    if stage == "field":
+        track.dials += _matrix(search, of_stage)
+        return []
+    plain: tuple[DialStatement, ...] = ()
+    if not isinstance(of_stage[0].case, LossCase):
+        return []
+    for hypothesis in track.hypotheses[:3]:
+        measured = measure(search, hypothesis, stage)
+        plain = plain or measured.dials
+        if measured.hypothesis is None:
+            continue
+        if search.fits(measured.hypothesis, (*done, *of_stage)):
+            track.dials += measured.dials
+            return [measured.hypothesis]
+    track.dials += plain
+    return []
+
+
+def _matrix(search: Search, probes: Sequence[Probe]) -> tuple[DialStatement, ...]:
+    """What the weight matrix of the first probe says that has channels enough."""
+    for probe in probes:
+        observed = search.subject.ask(probe)
+        if isinstance(probe.case, LossCase) and observed is not None and observed.finite:
+            dials = read(probe.case, observed)
+            if dials:
+                return tuple(dials)
+    return ()
+
+
+def _open(
+    search: Search, hypotheses: Sequence[Hypothesis], probes: Sequence[Probe], stage: str
+) -> Unexplained:
+    """The smallest probe of the stage that what was settled before does not explain."""
+    best = hypotheses[0]
+    misfits = [(probe, search.misfit(best, probe)) for probe in probes]
+    failing = [pair for pair in misfits if not pair[1] <= search.tolerance]
+    probe, size = min(failing, key=lambda pair: _entries(pair[0]))
+    return Unexplained(stage, probe.name, size)
+
+
+def _entries(probe: Probe) -> int:
+    case = probe.case
+    return case.generated.size if isinstance(case, LossCase) else case.x.size
+
+
+def _ranged(
+    search: Search, hypotheses: Sequence[Hypothesis], probes: Sequence[Probe]
+) -> tuple[Hypothesis, list[RangeStatement]]:
+    """Of all that fits ordinary probes what holds on most extreme ones, and where it holds."""
+    extreme = _of_stage(probes, "range")
+    ordinary = [probe for probe in probes if probe.stage != "range"]
+
+    def held(hypothesis: Hypothesis) -> int:
+        return sum(search.misfit(hypothesis, probe) <= search.tolerance for probe in extreme)
+
+    best, bases, known = max(hypotheses, key=held), list(hypotheses), set(hypotheses)
+    for _ in range(3):
+        failing = [p for p in extreme if not search.misfit(best, p) <= search.tolerance]
+        if not failing:
+            break
+        changed = [
+            item
+            for base in bases[:4]
+            for option in options("range")
+            if (item := option.apply(base)) is not None and item not in known
+        ]
+        known.update(changed)
+        tuned = [
+            item
+            for base in changed
+            if base.uses and (item := search.tune(base, failing)) is not None and item != base
+        ]
+        better = [
+            item for item in (*changed, *tuned) if held(item) > held(best) and
+            search.fits(item, ordinary)
+        ]  # fmt: skip
+        if not better:
+            break
+        bases = sorted(better, key=held, reverse=True)
+        best = bases[0]
+    statements = [
+        RangeStatement(probe.name, search.misfit(best, probe) <= search.tolerance)
+        for probe in extreme
+    ]
+    return best, statements
+
+
+def _taken(asked: Readings, statements: dict[str, ReadingStatement]) -> Readings:
+    changes = {axis: item.reading for axis, item in statements.items()}
+    return replace(asked, **changes)  # pyright: ignore[reportArgumentType] -- axes' readings
+
+
+def _unseen(axis: str, asked: Readings, reasons: set[str]) -> ReadingStatement:
+    text = "; ".join(sorted(reasons)) or "moot, or the readings differ by less than rounding"
+    return ReadingStatement(axis, getattr(asked, axis), False, (), text)

@@ -1,0 +1,294 @@
+"""The search: stage after stage, the hypotheses that explain what the probes of it show."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from drifting_parity.cases import Array
+from drifting_parity.explanation.answers import Answer, direction_error, whole_error
+from drifting_parity.explanation.hypothesis import Hypothesis, Option
+from drifting_parity.explanation.model import Model, fit
+from drifting_parity.explanation.probes import Probe
+from drifting_parity.explanation.subject import Subject
+from drifting_spec import Readings
+
+DEPTH = 3
+"""The most changes in one stage."""
+
+WIDTH = 10
+"""How many hypotheses go on where none fits."""
+
+CLOSER = 14
+"""How many of a layer are looked at in full."""
+
+TUNED = 6
+"""How many of a layer have their sizes fitted."""
+
+BUDGET = 2500
+"""Evaluations of the textbook, about 2 ms each, after which a stage tries nothing more."""
+
+KEPT = 8
+"""How many that fit go on to the next stage."""
+
+
+@dataclass
+class Scored:
+    """A hypothesis with its misfit on the probes of a stage, in the order of the probes."""
+
+    hypothesis: Hypothesis
+    misfits: list[float]
+
+    @property
+    def worst(self) -> float:
+        """The largest misfit; what cannot be computed is infinite."""
+        return max(self.misfits, default=0.0)
+
+    @property
+    def score(self) -> float:
+        """The mean logarithm of the misfits: how near it comes, less spoilt by one probe."""
+        logs = [math.log(min(max(item, 1e-13), 10.0)) for item in self.misfits]
+        return sum(logs) / max(1, len(logs))
+
+
+@dataclass
+class Search:
+    """A search on one subject: model, tolerance, and what was scored already."""
+
+    subject: Subject
+    model: Model
+    tolerance: float
+    asked: Readings
+    probes: tuple[Probe, ...] = ()
+    _scores: dict[tuple[str, object], float] = field(
+        default_factory=dict[tuple[str, object], float]
+    )
+    _limit: int = 0
+
+    def probes_of(self, stage: str) -> list[Probe]:
+        """The probes of a stage that the subject answers."""
+        return [probe for probe in self.probes if probe.stage == stage]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the stage has had its budget."""
+        return self.model.evaluations > self._limit
+
+    def misfit(self, hypothesis: Hypothesis, probe: Probe) -> float:
+        """How far the hypothesis is from the subject's answer to the probe, as the probe looks."""
+        observed = self.subject.ask(probe)
+        if observed is None:
+            return 0.0
+        key = (probe.stage + probe.name, hypothesis.key(probe.case))
+        if key not in self._scores:
+            self._scores[key] = self._misfit(hypothesis, probe, observed)
+        return self._scores[key]
+
+    def _misfit(self, hypothesis: Hypothesis, probe: Probe, observed: Answer) -> float:
+        if probe.view == "dialled direction":
+            plain = direction_error(observed, self.model.answer(hypothesis, probe))
+            if plain <= self.tolerance:
+                return plain
+            return self.model.dialled(hypothesis, probe, observed)[1]
+        expected = self.model.answer(hypothesis, probe)
+        if probe.view == "direction":
+            return direction_error(observed, expected)
+        return whole_error(observed, expected)
+
+    def quick(self, hypothesis: Hypothesis, probes: Sequence[Probe]) -> float:
+        """A cheap guess at the score, from the first probe alone."""
+        probe = probes[0]
+        observed = self.subject.ask(probe)
+        if observed is None or probe.view != "dialled direction":
+            return self.misfit(hypothesis, probe)
+        return self.model.nearest(hypothesis, probe, observed)[1]
+
+    def score(self, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Scored:
+        """Misfits on the probes, no further than the first two once it is clear it does not fit."""
+        misfits: list[float] = []
+        for probe in probes:
+            misfits.append(self.misfit(hypothesis, probe))
+            if len(misfits) >= 2 and max(misfits) > self.tolerance:
+                break
+        return Scored(hypothesis, misfits)
+
+    def fits(self, hypothesis: Hypothesis, probes: Iterable[Probe]) -> bool:
+        """Whether it explains every probe that the subject answers."""
+        return all(self.misfit(hypothesis, probe) <= self.tolerance for probe in probes)
+
+    def settle(
+        self,
+        starts: Sequence[Hypothesis],
+        probes: Sequence[Probe],
+        options: Sequence[Option],
+        depth: int = DEPTH,
+    ) -> tuple[list[Hypothesis], list[Scored]]:
+        """Hypotheses that fit the probes with the fewest changes, and the nearest if none does."""
+        self._limit = self.model.evaluations + BUDGET
+        layer = [self.score(start, probes) for start in starts]
+        known = set(starts)
+        nearest = list(layer)
+        fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
+        for _ in range(depth):
+            if fitting or self.exhausted:
+                break
+            layer.sort(key=lambda item: item.score)
+            fresh = self._changed(
+                [item.hypothesis for item in layer[:WIDTH]], options, probes, known
+            )
+            layer = self._scored(fresh, probes)
+            nearest += layer
+            fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
+        nearest.sort(key=lambda item: item.score)
+        fitting.sort(key=lambda item: item.changes(self.asked))
+        return fitting[:KEPT], nearest[:WIDTH]
+
+    def _changed(
+        self,
+        bases: Sequence[Hypothesis],
+        options: Sequence[Option],
+        probes: Sequence[Probe],
+        known: set[Hypothesis],
+    ) -> list[Hypothesis]:
+        """What one more option makes of the bases, as far as it can show on the probes."""
+        fresh: list[Hypothesis] = []
+        for hypothesis in bases:
+            keys = [hypothesis.key(probe.case) for probe in probes]
+            for option in options:
+                changed = option.apply(hypothesis)
+                if changed is None or changed in known:
+                    continue
+                known.add(changed)
+                if any(changed.key(p.case) != key for p, key in zip(probes, keys, strict=True)):
+                    fresh.append(changed)
+        return fresh
+
+    def _scored(self, fresh: Sequence[Hypothesis], probes: Sequence[Probe]) -> list[Scored]:
+        """The most promising of a layer in full, sizes of some fitted."""
+        guesses: list[tuple[float, int]] = []
+        for index, item in enumerate(fresh):
+            if self.exhausted:
+                break
+            guesses.append((self.quick(item, probes), index))
+        guesses.sort()
+        dialled = bool(probes) and probes[0].view == "dialled direction"
+        closer = guesses[:CLOSER] if dialled else guesses
+        scored = [self.score(fresh[index], probes) for _, index in closer]
+        scored.sort(key=lambda item: item.score)
+        sized = [item for item in scored if _sizes(item.hypothesis) and item.worst > self.tolerance]
+        for item in sized[:TUNED]:
+            if self.exhausted:
+                break
+            tuned = self.tune(item.hypothesis, probes)
+            if tuned is not None and tuned != item.hypothesis:
+                scored.append(self.score(tuned, probes))
+        return scored
+
+    # Sizes.
+
+    def tune(self, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Hypothesis | None:
+        """The hypothesis with the sizes that fit the probe best on which it is worst."""
+        visible = [
+            probe
+            for probe in probes
+            if self.subject.ask(probe) is not None
+            and any(use.suspect.can_show(probe.case, hypothesis.readings)
+                    for use in hypothesis.uses if use.suspect.parameters)
+        ]  # fmt: skip
+        if not visible:
+            return None
+        probe = max(visible, key=lambda item: self._finite_misfit(hypothesis, item))
+        observed = self.subject.ask(probe)
+        if observed is None or not observed.finite:
+            return None
+        sizes = _sizes(hypothesis)
+        for key, name in sizes:
+            hypothesis = self._from_grid(hypothesis, key, name, probe)
+        return self._fitted(hypothesis, sizes, probe, observed)
+
+    def _finite_misfit(self, hypothesis: Hypothesis, probe: Probe) -> float:
+        misfit = self.misfit(hypothesis, probe)
+        return misfit if math.isfinite(misfit) else 0.0
+
+    def _from_grid(self, hypothesis: Hypothesis, key: str, name: str, probe: Probe) -> Hypothesis:
+        """The size from a grid around the usual one."""
+        usual = _size(hypothesis, key, name)
+        sign = -1.0 if usual < 0 else 1.0
+        if name.startswith("power"):
+            grid = [-1.0, -0.5, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+        else:
+            grid = [sign * abs(usual) * 10.0**power for power in range(-6, 7)]
+        trials = [hypothesis, *(hypothesis.tuned(key, name, value) for value in grid)]
+        return min(trials, key=lambda item: self.quick(item, [probe]))
+
+    def _fitted(
+        self,
+        hypothesis: Hypothesis,
+        sizes: Sequence[tuple[str, str]],
+        probe: Probe,
+        observed: Answer,
+    ) -> Hypothesis:
+        """Gauss-Newton on all sizes at once, with the temperature where it is free."""
+        start = [abs(_size(hypothesis, key, name)) for key, name in sizes]
+        signs = [-1.0 if _size(hypothesis, key, name) < 0 else 1.0 for key, name in sizes]
+
+        def at(values: Sequence[float]) -> Hypothesis:
+            changed = hypothesis
+            for (key, name), sign, value in zip(sizes, signs, values, strict=False):
+                changed = changed.tuned(key, name, sign * value)
+            return changed
+
+        if probe.view == "dialled direction":
+            factor = self.model.nearest(hypothesis, probe, observed)[0]
+            fitted, _ = fit(
+                lambda values: self.model.directions(at(values), probe, [values[-1]])[0],
+                observed.direction,
+                [*start, factor],
+                rounds=14,
+            )
+            fitted = fitted[:-1]
+        else:
+            whole = probe.view == "whole"
+            target = _vector(observed, observed, whole=whole)
+            fitted, _ = fit(
+                lambda values: _vector(
+                    self.model.compute(at(values), probe.case, probe.name), observed, whole=whole
+                ),
+                target,
+                start,
+                rounds=14,
+            )
+        exact = at(fitted)
+        round_sizes = at([nice(value) for value in fitted])
+        misfits = self.misfit(exact, probe), self.misfit(round_sizes, probe)
+        return round_sizes if misfits[1] <= max(self.tolerance, 2 * misfits[0]) else exact
+
+
+def nice(value: float) -> float:
+    """The nearest simple number, if one is near; else three digits fewer than all."""
+    for digits in (1, 2, 3):
+        simple = float(f"{value:.{digits - 1}e}")
+        if abs(simple / value - 1) < 10.0 ** (-digits - 2):
+            return simple
+    return value
+
+
+def _vector(answer: Answer, unit: Answer, *, whole: bool) -> Array:
+    """Direction, or gradient and value in units of those observed."""
+    if not whole:
+        return answer.direction
+    length = float(np.linalg.norm(unit.array)) or 1.0
+    size = abs(unit.value) or 1.0
+    return np.append(answer.array.ravel() / length, answer.value / size)
+
+
+def _sizes(hypothesis: Hypothesis) -> list[tuple[str, str]]:
+    return [(use.key, name) for use in hypothesis.uses for name in use.suspect.parameters]
+
+
+def _size(hypothesis: Hypothesis, key: str, name: str) -> float:
+    (use,) = (use for use in hypothesis.uses if use.key == key)
+    return use.suspect.parameters[name]

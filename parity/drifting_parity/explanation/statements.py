@@ -1,0 +1,310 @@
+"""From the hypothesis that explains everything to what may be said: no more than was seen."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Final
+
+from drifting_parity.explanation.answers import relative, value_error, whole_error
+from drifting_parity.explanation.data import DeviationStatement, ReadingStatement
+from drifting_parity.explanation.hypothesis import DIALS, LOSS_AXES, Hypothesis, Use
+from drifting_parity.explanation.probes import Probe, loss_case
+from drifting_parity.explanation.search import Search
+from drifting_parity.explanation.stages import FACTORS, all_options, stage_of
+from drifting_parity.explanation.vectors import evidence
+from drifting_spec import AXES, Readings
+
+APART: Final = 10
+"""Two hypotheses are told apart where they differ by this many tolerances."""
+
+
+def simplified(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Hypothesis:
+    """Without the changes that explain nothing."""
+    for use in hypothesis.uses:
+        simpler = hypothesis.without(use.key)
+        if search.fits(simpler, probes):
+            hypothesis = simpler
+    for axis in search.asked.differing(hypothesis.readings):
+        simpler = hypothesis.with_reading(axis, getattr(search.asked, axis))
+        fewer = simpler is not None and (
+            simpler.changes(search.asked) < hypothesis.changes(search.asked)
+        )
+        if simpler is not None and fewer and search.fits(simpler, probes):
+            hypothesis = simpler
+    return _merged(search, hypothesis, probes)
+
+
+def _merged(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Hypothesis:
+    """Two changes in one, where one does the same."""
+    axes = search.asked.differing(hypothesis.readings)
+    names: list[tuple[str, str]] = [("suspect", use.key) for use in hypothesis.uses]
+    names += [("axis", axis) for axis in axes]
+    for pair in itertools.combinations(names, 2):
+        rest: Hypothesis | None = hypothesis
+        for kind, name in pair:
+            if rest is None:
+                break
+            if kind == "suspect":
+                rest = rest.without(name)
+            else:
+                rest = rest.with_reading(name, getattr(search.asked, name))
+        if rest is None or rest.changes(search.asked) > hypothesis.changes(search.asked) - 2:
+            continue
+        for option in all_options():
+            merged = option.apply(rest)
+            if merged is not None and search.fits(merged, probes):
+                return _merged(search, merged, probes)
+    return hypothesis
+
+
+# Readings.
+
+
+def reading_statements(
+    search: Search, hypotheses: Sequence[Hypothesis], probes: Sequence[Probe]
+) -> dict[str, ReadingStatement]:
+    """The axes that show on the probes, with the reading that all hypotheses share."""
+    statements: dict[str, ReadingStatement] = {}
+    best = hypotheses[0]
+    factors = _factors(search, best, probes) if len(hypotheses) == 1 else ()
+    for axis in LOSS_AXES:
+        if len({getattr(item.readings, axis) for item in hypotheses}) > 1:
+            continue
+        statement = _seen(search, best, axis, probes)
+        if statement is None:
+            continue
+        asked = getattr(search.asked, axis)
+        others = tuple(pair for pair in factors if f"{axis}=" in pair)
+        statement = replace(statement, alike=(*statement.alike, *others))
+        if statement.reading != asked and len(hypotheses) == 1:
+            suspects = tuple(_instead(search, best, axis, asked, probes))
+            statement = replace(
+                statement,
+                alike=(*statement.alike, *suspects),
+                effect=reading_effect(best, search.asked, axis),
+            )
+        statements[axis] = statement
+    return statements
+
+
+def _instead(
+    search: Search, hypothesis: Hypothesis, axis: str, asked: str, probes: Sequence[Probe]
+) -> Iterator[str]:
+    """Suspects that explain everything as well as the reading does."""
+    rest = hypothesis.with_reading(axis, asked)
+    if rest is None:
+        return
+    for option in all_options():
+        other = option.apply(rest)
+        if other is None or other.uses == rest.uses:
+            continue
+        if search.fits(other, probes):
+            yield option.name
+
+
+def _seen(
+    search: Search, hypothesis: Hypothesis, axis: str, probes: Sequence[Probe]
+) -> ReadingStatement | None:
+    nearest, where, alike = math.inf, "", list[str]()
+    for reading in AXES[axis]:
+        other = hypothesis.with_reading(axis, reading)
+        if other is None:
+            continue
+        gap, name = _gap(search, hypothesis, other, probes)
+        if not name:
+            alike.append(reading)
+        elif gap <= nearest:
+            nearest, where = gap, name
+    if not where:
+        return None
+    reading = getattr(hypothesis.readings, axis)
+    text = evidence(nearest, where, tuple(alike))
+    return ReadingStatement(axis, reading, True, tuple(alike), text)
+
+
+def _gap(
+    search: Search, one: Hypothesis, other: Hypothesis, probes: Sequence[Probe]
+) -> tuple[float, str]:
+    """On which probe two hypotheses differ, and by how much: the first where it is plain."""
+    best, name = 0.0, ""
+    for probe in probes:
+        if one.key(probe.case) == other.key(probe.case):
+            continue
+        answer = search.model.answer(one, probe)
+        if probe.view == "dialled direction":
+            # What the dial absorbs was not seen.
+            gap = search.model.dialled(other, probe, answer)[1]
+        else:
+            gap = whole_error(search.model.answer(other, probe), answer)
+        if gap > APART * search.tolerance and gap > best:
+            best, name = gap, probe.name
+            if gap > 1e-3:
+                break
+    return best, name
+
+
+# Deviations.
+
+
+def deviation_statements(
+    search: Search,
+    hypothesis: Hypothesis,
+    probes: Sequence[Probe],
+    rivals: Sequence[Hypothesis],
+    of: Sequence[Use] | None = None,
+) -> tuple[DeviationStatement, ...]:
+    """One statement for every suspect in use (or those in ``of``), with what computes the same."""
+    factors = _factors(search, hypothesis, probes)
+    return tuple(
+        DeviationStatement(
+            id=use.suspect.id,
+            key=use.key,
+            title=_title(use),
+            stage=stage_of(use.suspect),
+            clauses=tuple(use.suspect.clauses),
+            parameters=dict(use.suspect.parameters),
+            alike=tuple(
+                dict.fromkeys(
+                    (
+                        *_alike(search, hypothesis, use, probes),
+                        *_rivals(hypothesis, use, rivals),
+                        *(factors if use.key in FACTORS else ()),
+                    )
+                )
+            ),
+            effect=effect(hypothesis, hypothesis.without(use.key)),
+            mend=use.suspect.deviation.mend,
+        )
+        for use in (hypothesis.uses if of is None else of)
+        if use.key not in DIALS
+    )
+
+
+def _title(use: Use) -> str:
+    title, variant = use.suspect.deviation.title, use.suspect.variant.replace("-", " ")
+    return f"{title} ({variant})" if variant else title
+
+
+def _alike(
+    search: Search, hypothesis: Hypothesis, use: Use, probes: Sequence[Probe]
+) -> Iterator[str]:
+    """What in place of the suspect explains everything as well."""
+    if not probes:
+        return
+    rest = hypothesis.without(use.key)
+    for option in all_options():
+        other = option.apply(rest)
+        if other is None or option.name == use.key:
+            continue
+        fits = search.fits(other, probes)
+        if fits or _tunable(search, use, other, probes, option.name):
+            yield option.name
+
+
+def _tunable(
+    search: Search, use: Use, other: Hypothesis, probes: Sequence[Probe], key: str
+) -> bool:
+    """Whether another suspect of the same stage computes the same at a size of its own."""
+    instead = next((item.suspect for item in other.uses if item.key == key), None)
+    if instead is None or not instead.parameters or not use.suspect.parameters:
+        return False
+    if instead.change is use.suspect.change or stage_of(instead) != stage_of(use.suspect):
+        return False
+    tuned = search.tune(other, probes)
+    return tuned is not None and search.fits(tuned, probes)
+
+
+def _factors(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> tuple[str, ...]:
+    """Other pairs of factors that multiply to the same; empty without a factor in use."""
+    names = {use.key for use in hypothesis.uses} & set(FACTORS)
+    rest = hypothesis
+    for key in names:
+        rest = rest.without(key)
+    for axis in ("temperature_scaling", "channel_reduction"):
+        asked = getattr(search.asked, axis)
+        if getattr(hypothesis.readings, axis) != asked:
+            names.add(f"{axis}={getattr(hypothesis.readings, axis)}")
+            rest = rest.with_reading(axis, asked) or rest
+    if not names or not probes:
+        return ()
+    options = [item for item in all_options() if item.name in FACTORS]
+    alike: list[str] = []
+    for one, two in itertools.combinations(options, 2):
+        if {one.name, two.name} == names:
+            continue
+        singles = one.apply(rest), two.apply(rest)
+        if any(item is not None and search.fits(item, probes) for item in singles):
+            continue  # one of them alone is enough, and listed as such
+        changed = None if singles[0] is None else two.apply(singles[0])
+        if changed is not None and search.fits(changed, probes):
+            alike.append(f"{one.name} with {two.name}")
+    return tuple(alike)
+
+
+def _rivals(hypothesis: Hypothesis, use: Use, rivals: Sequence[Hypothesis]) -> Iterator[str]:
+    """Other sets of as many changes that fit and have not this suspect."""
+    for rival in rivals:
+        if any(item.key == use.key for item in rival.uses):
+            continue
+        changes = [item.key for item in rival.uses if item not in hypothesis.uses]
+        changes += [
+            f"{axis}={getattr(rival.readings, axis)}"
+            for axis in hypothesis.readings.differing(rival.readings)
+        ]
+        if len(changes) > 1:
+            yield " with ".join(changes)
+
+
+# Effects.
+
+
+@cache
+def _table8() -> Probe:
+    sizes, temperatures = (2, 64, 64, 16, 2, 320), (0.02, 0.05, 0.2)
+    case = loss_case("table-8", 8, sizes, temperatures, spread=1.5, weight="label")
+    return Probe("Table 8's sizes", "confirmation", case)
+
+
+@cache
+def effect(one: Hypothesis, other: Hypothesis) -> str:
+    """How far the gradient of one is from the other's at Table 8's sizes, in words."""
+    from drifting_parity.explanation.model import Model
+
+    probe, model = _table8(), Model()
+    observed, expected = model.answer(one, probe), model.answer(other, probe)
+    gradient = relative(observed.array, expected.array)
+    value = value_error(observed, expected)
+    if not (math.isfinite(gradient) and math.isfinite(value)):
+        return "not a number at Table 8's sizes"
+    if gradient >= 1e-4:
+        return f"gradient {percent(gradient)} off at Table 8's sizes"
+    if value >= 1e-4:
+        return f"value {percent(value)} off at Table 8's sizes, the gradient is right"
+    return "below 0.01 % at Table 8's sizes"
+
+
+def percent(size: float) -> str:
+    """A relative error in per cent, or as a factor where it is large."""
+    if size >= 10:
+        return f"by a factor of {size:.0f}"
+    return f"{100 * size:.3g} %"
+
+
+def reading_effect(hypothesis: Hypothesis, asked: Readings, axis: str) -> str:
+    """The effect of one reading against the one asked for."""
+    other = hypothesis.with_reading(axis, getattr(asked, axis))
+    return "" if other is None else effect(hypothesis, other)
+
+
+__all__ = [
+    "deviation_statements",
+    "effect",
+    "percent",
+    "reading_effect",
+    "reading_statements",
+    "simplified",
+]
