@@ -269,6 +269,8 @@ class Search:
 
 def nice(value: float) -> float:
     """The nearest simple number, if one is near; else three digits fewer than all."""
+    if not (value and math.isfinite(value)):
+        return value
     for digits in (1, 2, 3):
         simple = float(f"{value:.{digits - 1}e}")
         if abs(simple / value - 1) < 10.0 ** (-digits - 2):
