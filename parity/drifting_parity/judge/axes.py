@@ -29,6 +29,7 @@ from drifting_parity.cases import (
     VectorizeCase,
 )
 from drifting_parity.checks.core import Context
+from drifting_parity.plain import plain
 from drifting_parity.report.data import NO_READING, AxisReport
 from drifting_reference import encoder_shapes
 from drifting_spec import AXES, PRESETS, RELEASE, Readings, ReadingsError, Traits
@@ -68,7 +69,7 @@ class _Battery:
             try:
                 answers[probe.name] = probe.ask(self.context)
             except NotObservable as reason:
-                self.refusals.append(str(reason))
+                self.refusals.append(plain(str(reason)))
             except Exception:
                 answers[probe.name] = {}
         return answers
