@@ -5,12 +5,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help parity gate test bench clean
+.PHONY: help parity gate test test-oldest bench wheel clean
 
 help: ## say what the targets do
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
 
 parity: $(INSTALLED) ## set up, then judge drifting_torch against the paper
 	$(BIN)/drifting-parity report
@@ -26,11 +27,22 @@ test: $(INSTALLED) ## set up, then run the linters, the project's tests and the 
 	$(BIN)/pytest -n auto tests/
 	$(BIN)/pytest -n auto parity/
 
+# PyTorch 2.4 on Linux brings gigabytes of CUDA, unless pip is told of an index with CPU builds.
+# Its Triton is older than our kernels take: they are skipped, as without a GPU.
+test-oldest: ## set up the oldest versions that are declared in a folder of their own, and run the tests
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e ".[test]" hatchling import-linter jsonschema mpmath
+	$(OLDEST)/bin/python -m pytest -n auto tests/
+	$(OLDEST)/bin/drifting-parity report --quick
+
 bench: $(INSTALLED) ## set up, then time the loss against the textbook form and check it against float64
 	PYTHONPATH=impl $(BIN)/python -m benchmarks.run
 
+wheel: $(INSTALLED) ## set up, then build the wheel that pip installs anywhere, into dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist
+
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so that an installation cut short starts again.

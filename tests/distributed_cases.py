@@ -118,7 +118,7 @@ def features_case(
         found = feature_space_drifting_loss(
             leaves, inputs["positive"], unconditional, weight, **options
         )
-        (3.0 * found.loss).backward()
+        (3.0 * found.loss).backward(retain_graph=True)
     assert found.raw_term is not None
     terms = {**found.terms, "raw": found.raw_term}
     return {
@@ -127,8 +127,15 @@ def features_case(
         "scales": [
             part for term in terms.values() for part in (term.feature_scale, term.drift_scale)
         ],
-        "gradients": [*(leaf.grad for leaf in leaves.values()), samples.grad],
+        "gradients": [*(leaf.grad for leaf in leaves.values()), samples.grad]
+        + ([] if streamed else bent(3.0 * found.loss, [*leaves.values(), samples])),
     }
+
+
+def bent(loss: Tensor, leaves: list[Tensor]) -> list[Tensor]:
+    """The Hessian times the leaves themselves."""
+    slopes = torch.autograd.grad(loss, leaves, create_graph=True)
+    return [*torch.autograd.grad(slopes, leaves, [leaf.detach() for leaf in leaves])]
 
 
 def one_feature_case(shard: slice, group: Any) -> dict[str, Any]:
@@ -144,12 +151,12 @@ def one_feature_case(shard: slice, group: Any) -> dict[str, Any]:
         temperatures=(0.1,),
         process_group=group,
     )
-    (3.0 * found.loss).backward()
+    (3.0 * found.loss).backward(retain_graph=True)
     return {
         "loss": found.loss.detach(),
         "per_label": found.per_label.detach(),
         "scales": [found.feature_scale, found.drift_scale],
-        "gradients": [leaf.grad],
+        "gradients": [leaf.grad, *bent(3.0 * found.loss, [leaf])],
     }
 
 

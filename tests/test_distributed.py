@@ -38,7 +38,7 @@ CASES = [*READINGS, "no unconditional", "streamed", "one feature", "generator"]
 def spread(world: int, folder: Path, *, local: bool = False) -> list[dict[str, Any]]:
     """What each of ``world`` processes found."""
     multiprocessing.spawn(run, args=(world, str(folder), local), nprocs=world)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(world)]
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(world)]
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,8 @@ def test_a_stream_equals_all_at_once() -> None:
     whole = features_case(everything, PAPER, None)
     streamed = features_case(everything, PAPER, None, streamed=True)
     assert torch.equal(whole["loss"], streamed["loss"])
-    for one, two in zip(whole["gradients"], streamed["gradients"], strict=True):
+    first = whole["gradients"][: len(streamed["gradients"])]  # no second derivatives of a stream
+    for one, two in zip(first, streamed["gradients"], strict=True):
         torch.testing.assert_close(one, two, rtol=1e-15, atol=0)
 
 

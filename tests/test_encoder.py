@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -271,11 +273,91 @@ def test_parameters_that_do_not_fit_are_named_and_nothing_changes() -> None:
     ):
         load_release_parameters(net, two)
     given = parameters_of("B03") | {"encoder/gn1/bias": "nothing"}
-    with pytest.raises(ValueError, match="gn1/bias is str, expected an array of numbers"):
+    with pytest.raises(ValueError, match="gn1/bias is a str, expected an array of numbers"):
         load_release_parameters(net, given)
     assert all(torch.equal(before[name], each) for name, each in net.state_dict().items())
     with pytest.raises(ValueError, match=r"width 12, .*taps 'union': left over: layer1_norm/bias"):
         load_release_parameters(release_encoder(readings=PAPER), parameters_of("B03"))
+
+
+class Bits:
+    """An array as NumPy has it of ``ml_dtypes``: its own functions know the bits alone."""
+
+    def __init__(self, bits: np.ndarray[Any, Any], name: str) -> None:
+        self.bits = bits
+        self.dtype = SimpleNamespace(name=name, kind="V", itemsize=bits.itemsize)
+
+    def __array__(self) -> Bits:
+        return self
+
+    def view(self, dtype: str) -> np.ndarray[Any, Any]:
+        return self.bits.view(dtype)
+
+
+def bits_of(array: np.ndarray[Any, Any], dtype: torch.dtype) -> np.ndarray[Any, Any]:
+    value = torch.tensor(array).to(dtype)
+    return value.view(torch.int16 if dtype.itemsize == 2 else torch.int8).numpy()
+
+
+def saved_and_loaded(array: np.ndarray[Any, Any], path: Path) -> np.ndarray[Any, Any]:
+    np.save(path / "bits.npy", bits_of(array, torch.bfloat16).view("V2"))
+    return np.load(path / "bits.npy")
+
+
+FORMS: dict[str, tuple[Callable[[Any, Path], object], torch.dtype | None]] = {
+    "bfloat16": (lambda a, _: Bits(bits_of(a, torch.bfloat16), "bfloat16"), torch.bfloat16),
+    "bfloat16, reversed": (
+        lambda a, _: Bits(bits_of(a, torch.bfloat16)[::-1].copy()[::-1], "bfloat16"),
+        torch.bfloat16,
+    ),
+    "float8": (
+        lambda a, _: Bits(bits_of(a, torch.float8_e4m3fn), "float8_e4m3fn"),
+        torch.float8_e4m3fn,
+    ),
+    "bfloat16 of a file": (saved_and_loaded, torch.bfloat16),
+    "big-endian": (lambda a, _: a.astype(">f4"), None),
+    "little-endian": (lambda a, _: a.astype("<f8"), None),
+    "big-endian half": (lambda a, _: a.astype(">f2"), torch.float16),
+    "long double": (lambda a, _: a.astype(np.longdouble), None),
+    "negative strides": (lambda a, _: a[::-1].copy()[::-1], None),
+    "every second": (lambda a, _: np.repeat(a, 2, axis=-1)[..., ::2], None),
+    "Fortran's order": (lambda a, _: np.asfortranarray(a), None),
+    "big-endian, negative strides": (lambda a, _: np.flip(np.flip(a.astype(">f4")).copy()), None),
+    "read-only": (lambda a, _: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape), None),
+    "lists": (lambda a, _: a.tolist(), None),
+    "a tensor": (lambda a, _: torch.tensor(a, requires_grad=True), None),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arrays_as_other_libraries_write_them_load(form: str, tmp_path: Path) -> None:
+    given = parameters_of("B03")
+    change, rounding = FORMS[form]
+    plain, net = release_encoder(), release_encoder()
+    load_release_parameters(plain, given)
+    load_release_parameters(net, {name: change(each, tmp_path) for name, each in given.items()})
+    for name, each in plain.state_dict().items():
+        wanted = each if rounding is None else each.to(rounding).to(each.dtype)
+        assert torch.equal(net.state_dict()[name], wanted), name
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("nothing", "a str, expected an array of numbers"),
+        (None, "a NoneType, expected an array of numbers"),
+        (np.array(["a"] * 12), "an array of dtype <U1, expected an array of numbers"),
+        (np.array([object()] * 12), "an array of dtype object, expected an array of numbers"),
+        (np.zeros(12, "V1"), r"an array of dtype \|V1, expected an .*: NumPy's files lose"),
+        (np.zeros(12, [("a", "i1"), ("b", "i1")]), r"an array of dtype \[\('a'"),
+        (np.zeros(12, complex), "of dtype torch.complex128, expected real numbers"),
+        (torch.zeros(12, dtype=torch.complex64), "of dtype torch.complex64, expected real"),
+    ],
+)
+def test_arrays_of_something_else_are_refused_for_what_they_are(value: object, reason: str) -> None:
+    given = parameters_of("B03") | {"encoder/gn1/bias": value}
+    with pytest.raises(ValueError, match=f"gn1/bias is {reason}"):
+        load_release_parameters(release_encoder(), given)
 
 
 # Patches, mask, decoder, loss.

@@ -218,7 +218,7 @@ def test_what_cannot_be_judged_is_3(
     unseen = tuple(replace(c, verdict="not observable") for c in as_declared.clauses)
     status, out, err = run(HEAD, replace(as_declared, clauses=unseen))
     assert (status, out) == (3, "")
-    assert "shows no clause" in err
+    assert "lets no clause be observed" in err
     status, _, err = run(HEAD.replace("builtin:drifting_reference", "python:not_there:x"))
     assert status == 3
     assert "did not load" in err

@@ -56,6 +56,41 @@ def test_parameters_without_gradients_are_left_out() -> None:
             clip_gradient_norm(with_gradients([1.0]), limit)
 
 
+def sparse(entries: list[int], values: list[list[float]], dtype: torch.dtype) -> Tensor:
+    """A table [4, 2] whose gradient holds these rows, repeated ones among them."""
+    table = torch.zeros(4, 2, dtype=dtype, requires_grad=True)
+    rows = torch.tensor(values, dtype=dtype)
+    table.grad = torch.sparse_coo_tensor(torch.tensor([entries]), rows, (4, 2))
+    assert not table.grad.is_coalesced()
+    return table
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("limit", [None, 0.5, 100.0])
+def test_the_norm_of_sparse_gradients_is_that_of_their_sums(
+    limit: float | None, dtype: torch.dtype
+) -> None:
+    """Row 1 comes twice: 3 = 1 + 2, where the norm of what is stored would be smaller."""
+    table = sparse([1, 3, 1], [[1.0, 0.0], [0.0, -4.0], [2.0, 0.0]], dtype)
+    (dense,) = with_gradients([12.0], dtype=dtype)
+    assert float(clip_gradient_norm([table, dense], limit)) == 13.0
+    scale = 1 / 26 if limit == 0.5 else 1.0
+    expected = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 0.0], [0.0, -4.0]]).double() * scale
+    found = table.grad.to_dense().double()
+    torch.testing.assert_close(found, expected, rtol=2 * torch.finfo(dtype).eps, atol=0)
+    assert table.grad.is_sparse
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+def test_a_sparse_gradient_of_nothing() -> None:
+    table = torch.zeros(4, 2, requires_grad=True)
+    table.grad = torch.sparse_coo_tensor(
+        torch.zeros(1, 0, dtype=torch.int64), torch.zeros(0, 2), (4, 2)
+    )
+    assert float(clip_gradient_norm([table], 2.0)) == 0.0
+
+
 def test_warm_up_rises_to_the_full_rate_and_stays() -> None:
     warm = LinearWarmup(5000)
     assert (warm(0), warm(2499), warm(4999), warm(5000), warm(10**6)) == (2e-4, 0.5, 1.0, 1.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -55,6 +56,13 @@ def test_the_wheel_holds_the_data(name: str, wheel: zipfile.ZipFile) -> None:
     assert name in wheel.namelist()
 
 
+def test_the_readme_names_the_wheel_that_is_built(wheel: zipfile.ZipFile) -> None:
+    readme = (ROOT / "README.md").read_text()
+    assert f"dist/{Path(str(wheel.filename)).name}" in readme
+    assert "\nwheel: " in (ROOT / "Makefile").read_text()
+    assert "pip install drifting-parity" not in readme  # no index has it
+
+
 def test_the_wheel_names_its_command_licence_and_needs(wheel: zipfile.ZipFile) -> None:
     (info,) = {name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     entry_points = wheel.read(f"{info}/entry_points.txt").decode()
@@ -78,4 +86,27 @@ def test_the_source_distribution_can_build_the_wheel(tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     for package, room in HOMES.items():
         assert {f"{room}/{name}" for name in sources(package)} <= names
+    examples = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert len(examples) >= 5
+    assert {f"examples/{name}" for name in examples} <= names
     assert {"pyproject.toml", "Makefile", "constraints.txt", "README.md", "LICENSE"} <= names
+
+
+def test_the_oldest_versions_tested_are_the_ones_declared() -> None:
+    """``make test-oldest`` installs the lower bounds; linters and Triton, which it lacks, aside."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    declared = {
+        name: bound.partition(";")[0].strip()
+        for name, _, bound in (
+            each.partition(">=")
+            for each in [*project["dependencies"], *extras["test"], *extras["dev"]]
+        )
+        if name not in {"basedpyright", "build", "ruff", "triton"}
+    }
+    lines = (ROOT / "constraints-oldest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert set(pinned) == set(declared)
+    for name, version in pinned.items():
+        # 1.26 declares what 1.26.0 is.
+        assert version.removesuffix(".0") == declared[name].removesuffix(".0"), name

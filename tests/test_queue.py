@@ -123,6 +123,36 @@ def test_an_empty_state_resumes() -> None:
         queue.load_state_dict(SampleQueue(3).state_dict())
 
 
+def test_inference_mode_leaves_queues_that_can_be_pushed_to() -> None:
+    with torch.inference_mode():
+        queue = SampleQueue(2)
+        queue.push(numbered(0, 4), torch.tensor([0, 1, 0, 1]))
+        samples, labels = numbered(4, 2), torch.tensor([0, 1])
+    queue.push(samples, labels)  # made there, pushed here
+    with torch.inference_mode():
+        other = SampleQueue(2)
+        other.load_state_dict(queue.state_dict())
+    other.push(numbered(6, 2), labels)
+    assert other.content(0)[:, 0].tolist() == [0.0, 2.0, 4.0, 6.0]
+    drawn = other.sample_positive(torch.tensor([1]), 4, generator=rng())
+    assert not drawn.is_inference()
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("kind", [{"dtype": torch.float64}, {"dtype": torch.uint8}])
+def test_a_state_of_another_dtype_is_held_as_it_is(kind: dict) -> None:
+    """And the next push must be alike, whatever was pushed before the state came."""
+    given = SampleQueue(2)
+    given.push(numbered(0, 4).abs().to(**kind), torch.tensor([0, 1, 0, 1]))
+    queue = filled(classes=2)
+    queue.load_state_dict(given.state_dict())
+    assert queue.content(0).dtype == kind["dtype"]
+    with pytest.raises(TypeError, match=f"dtype torch.float32, expected {kind['dtype']}"):
+        queue.push(numbered(4, 1), torch.tensor([0]))
+    queue.push(numbered(4, 1).abs().to(**kind), torch.tensor([0]))
+    assert queue.content(0)[:, 0].tolist() == [0, 2, 4]
+
+
 def test_a_full_size_state_loads_without_quadratic_work() -> None:
     queue = SampleQueue(1000, push_size=128_000)
     queue.push(torch.arange(128_000.0)[:, None], torch.arange(128_000) % 1000)
@@ -147,6 +177,21 @@ def test_samples_carry_no_graph() -> None:
         ({"global_samples": None}, KeyError, "the state lacks global_samples"),
         ({"classes": None}, KeyError, "the state lacks classes"),
         ({"class_capacity": 9}, ValueError, "the state has class_capacity 9, expected 128"),
+        ({"counts": torch.tensor([5, -1])}, ValueError, "the state has a count of -1"),
+        ({"counts": torch.tensor([2.0, 2.0])}, TypeError, "counts has dtype torch.float32"),
+        ({"counts": [2, 2]}, TypeError, "the state's counts is list, expected a tensor"),
+        ({"samples": [[1.0]] * 4}, TypeError, "the state's samples is list, expected a tensor"),
+        (
+            {"global_samples": torch.zeros(4, 3)},
+            ValueError,
+            r"samples \(4, 2\) of torch.float32 and global_samples \(4, 3\) of torch.float32",
+        ),
+        ({"global_samples": torch.zeros(4, 2).double()}, ValueError, "expected one kind of sample"),
+        (
+            {"global_samples": torch.zeros(1001, 2)},
+            ValueError,
+            "the state has 1001 global_samples, expected at most 1000: global_capacity",
+        ),
     ],
 )
 def test_a_state_that_is_none_changes_nothing(

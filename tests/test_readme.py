@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import readme_transcript
 import torch
-from toy_step import ToyGenerator
 
 from drifting_torch import drifting_loss
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def snippet(name: str) -> str:
@@ -24,49 +25,75 @@ def snippet(name: str) -> str:
     return found.group(1)
 
 
-def test_the_snippets_have_about_ten_lines() -> None:
-    for name in ("judge", "train", "step"):
+FILES = {
+    "judge": "judge_a_loss.py",
+    "points": "train_on_points.py",
+    "train": "loss_on_features.py",
+    "step": "train_classes.py",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_snippet_is_a_file_that_runs(name: str) -> None:
+    """All of it after the first docstring; of the longest one that which trains."""
+    _, _, code = (EXAMPLES / FILES[name]).read_text().partition('"""\n\n')
+    assert code
+    if name == "step":
+        code, comes, _ = code.partition("\nwith average.applied")
+        assert comes
+    assert snippet(name) == code
+
+
+def test_the_snippets_are_short() -> None:
+    for name, most in {"judge": 5, "points": 20, "train": 12, "step": 40}.items():
         statements = [
             node for node in ast.walk(ast.parse(snippet(name))) if isinstance(node, ast.stmt)
         ]
-        assert len(statements) <= 10, name
+        assert len(statements) <= most, name
 
 
-def test_training_as_shown_gives_gradients() -> None:
-    torch.manual_seed(0)
-    generated = torch.randn(8, 3, 8, 8, requires_grad=True)
-    names: dict[str, Any] = {
-        "encoder": torch.nn.Conv2d(3, 4, 3, padding=1),
-        "generated": generated,
-        "real": torch.randn(6, 3, 8, 8),
-        "labels": torch.arange(2).repeat_interleave(4),
-        "real_labels": torch.arange(2).repeat_interleave(3),
-    }
-    exec(snippet("train"), names)
-    assert generated.grad is not None
-    assert generated.grad.norm() > 0
+def printed_by(name: str, folder: Path) -> str:
+    """What an example prints, run from elsewhere and without warnings."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=alone
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.iterdir())
+    return done.stdout
 
 
-def test_stepping_as_shown_trains(capsys: pytest.CaptureFixture[str]) -> None:
-    """The snippet with its 64 made 4, its 16 made 2."""
-    torch.manual_seed(0)
-    generator, rng = ToyGenerator(), torch.Generator().manual_seed(0)
-    before = [each.detach().clone() for each in generator.parameters()]
-    batches = [(torch.randn(8, 2, 8, 8), torch.arange(8) % 2) for _ in range(3)]
-    names: dict[str, Any] = {
-        "torch": torch,
-        "classes": 2,
-        "loader": batches,
-        "rng": rng,
-        "generator": generator,
-        "encoder": torch.nn.Conv2d(2, 4, 3, padding=1).eval(),
-        "optimizer": torch.optim.AdamW(generator.parameters(), lr=1e-2),
-    }
-    exec(snippet("step").replace("(64, 16", "(4, 2").replace("64", "4"), names)
-    printed = capsys.readouterr().out
-    assert [line.split()[0] for line in printed.splitlines()] == ["0", "1", "2"]
-    assert all(key in printed for key in ("'loss'", "'drift_energy/map0.loc'", "'gradient_norm'"))
-    assert not any(map(torch.equal, before, generator.parameters()))
+def numbers(pattern: str, text: str) -> list[float]:
+    return [float(each) for each in re.findall(pattern, text)]
+
+
+def test_points_are_trained(tmp_path: Path) -> None:
+    printed = printed_by("train_on_points.py", tmp_path)
+    shares = numbers(r"(\d+)% of the points", printed)
+    assert len(shares) == 4
+    assert shares[0] < 10
+    assert shares[-1] > 50
+    energies = numbers(r"drift energy ([\d.]+)", printed)
+    assert energies[-1] < energies[1]
+    assert all(0 < loss < 9 for loss in numbers(r"loss ([\d.]+)", printed))
+
+
+def test_the_loss_on_features_has_a_gradient(tmp_path: Path) -> None:
+    printed = printed_by("loss_on_features.py", tmp_path)
+    assert re.fullmatch(r"15 features, loss [\d.]+, gradient [\d.e+]+\n", printed), printed
+
+
+def test_classes_are_trained(tmp_path: Path) -> None:
+    """The queue is filled first; then the average's images are those of their classes."""
+    printed = printed_by("train_classes.py", tmp_path)
+    lines = printed.splitlines()
+    assert lines[0].startswith("0: the queue is filling, [")
+    energies = numbers(r"drift energy ([\d.]+)", printed)
+    assert len(energies) == 6
+    assert energies[-1] < energies[0] / 2
+    (share,) = numbers(r"(\d+)% of the images", lines[-1])
+    assert share >= 80
 
 
 def test_the_energy_tells_what_the_loss_does_not() -> None:
@@ -88,25 +115,25 @@ def test_the_energy_tells_what_the_loss_does_not() -> None:
     assert smallest[0] < 1e-9 * smallest[1]  # out of reach
 
 
-MY_CODE = """
-from drifting_torch import drifting_loss
-
-
-def my_drifting_loss(generated, positive, unconditional, weight, temperatures):
-    return drifting_loss(
-        generated, positive, unconditional, weight, temperatures=temperatures
-    ).loss * {factor}
-"""
-
-
-@pytest.mark.parametrize(("factor", "status"), [(1, 0), (2, 1)], ids=["right", "wrong"])
-def test_judging_as_shown(tmp_path: Path, factor: int, status: int) -> None:
-    (tmp_path / "my_adapter.py").write_text(snippet("judge"))
-    (tmp_path / "my_code.py").write_text(MY_CODE.format(factor=factor))
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [(("", ""), 0), (("temperature * root", "temperature"), 1), (("(logit.softmax(-1) *", "("), 1)],
+    ids=["right", "temperature", "one softmax"],
+)
+def test_judging_as_shown(tmp_path: Path, change: tuple[str, str], status: int) -> None:
+    """The example from its own folder; changed, it is told from what is right."""
+    (tmp_path / "judge_a_loss.py").write_text(snippet("judge"))
+    code = (EXAMPLES / "plain_loss.py").read_text()
+    assert change[0] in code
+    (tmp_path / "plain_loss.py").write_text(code.replace(*change) if change[0] else code)
     command = [sys.executable, "-m", "drifting_parity.cli", "report", "--quick"]
-    command += ["--implementation", "python:my_adapter:adapter", "--clause", "EQ-26"]
+    command += ["--implementation", "python:judge_a_loss:adapter"]
+    command += ["--clause", "EQ-2*"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stdout + done.stderr
+    if not status:
+        assert "deviates" not in done.stdout
+        assert re.search(r"✓ EQ-26 ", done.stdout)
 
 
 def test_the_transcript_is_what_the_report_prints() -> None:

@@ -303,6 +303,91 @@ def test_a_disabled_scaler_is_none() -> None:
     assert all(map(torch.equal, before, given.generator.parameters()))
 
 
+class Unreliable(torch.optim.SGD):
+    """Raises in the steps that are named."""
+
+    failing = 0
+
+    def step(self, closure: Any = None) -> Any:
+        if self.failing:
+            self.failing -= 1
+            raise RuntimeError("on purpose")
+        return super().step(closure)
+
+
+def scaled_toy() -> tuple[Toy, torch.amp.GradScaler]:
+    return toy(dtype=torch.float32), torch.amp.GradScaler("cpu", init_scale=256.0)
+
+
+def test_a_scaler_survives_an_optimiser_that_raises() -> None:
+    given, scaler = scaled_toy()
+    optimizer = Unreliable(given.generator.parameters(), lr=0.1)
+    wanted = given.gradients()
+    optimizer.failing = 2
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="on purpose"):
+            given.step(optimizer=optimizer, scaler=scaler)
+        assert scaler.get_scale() == 256.0
+    assert distance(given.gradients(scaler=scaler), wanted) < 1e-5  # unscaled, and once only
+    before = [each.detach().clone() for each in given.generator.parameters()]
+    assert given.step(optimizer=optimizer, scaler=scaler).stepped
+    assert not any(map(torch.equal, before, given.generator.parameters()))
+
+
+def test_a_scaler_survives_clipping_that_raises() -> None:
+    given, scaler = scaled_toy()
+    strange = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no parameter has a gradient"):
+            given.step(optimizer=strange, scaler=scaler)
+    assert given.step(scaler=scaler).stepped
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_scaler_survives_a_backward_pass_that_raises(parts: int) -> None:
+    given, scaler = scaled_toy()
+    given = given.configured(micro_batches=parts)
+    wanted = given.gradients()
+    optimizer = torch.optim.SGD(given.generator.parameters(), lr=0.1)
+
+    def broken(gradient: Tensor) -> Tensor:
+        raise RuntimeError("on purpose")
+
+    handle = given.generator.first.weight.register_hook(broken)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="on purpose"):
+            given.step(optimizer=optimizer, scaler=scaler)
+    handle.remove()
+    assert distance(given.gradients(scaler=scaler), wanted) < 1e-5
+    assert given.step(optimizer=optimizer, scaler=scaler).stepped
+
+
+def test_a_scaler_survives_an_average_that_raises() -> None:
+    given, scaler = scaled_toy()
+
+    class Broken(MovingAverage):
+        def update(self) -> None:
+            raise RuntimeError("on purpose")
+
+    optimizer = torch.optim.SGD(given.generator.parameters(), lr=0.1)
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="on purpose"):
+            given.step(optimizer=optimizer, scaler=scaler, average=Broken(given.generator))
+    assert given.step(optimizer=optimizer, scaler=scaler).stepped
+
+
+def test_an_average_that_does_not_fit_is_told_before_the_update() -> None:
+    given = toy()
+    average = MovingAverage(given.generator)
+    given.generator.extra = nn.Linear(1, 1)
+    average.update()
+    del given.generator.extra
+    before = [each.detach().clone() for each in given.generator.parameters()]
+    with pytest.raises(ValueError, match=r"gone, or integers now: extra\.weight, extra\.bias"):
+        given.step(rate=1.0, average=average)
+    assert all(map(torch.equal, before, given.generator.parameters()))
+
+
 def test_labels_that_an_embedding_lacks_are_told() -> None:
     given = toy().but(labels=torch.tensor([0, CLASSES + 2]))
     with pytest.raises(IndexError, match=r"given labels from 0 to 7; .*classes="):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
 from drifting_torch import DriftingLossOutput, _core, _drifts, _problem, _slopes, drifting_loss
+from drifting_torch._weights import TargetWeights
 from drifting_torch.loss import problem_of
 
 READINGS = {
@@ -218,7 +219,9 @@ def test_traces_of_many_processes(name: str) -> None:
     (gradient,) = torch.autograd.grad(alone.per_label.sum(), leaf)
     parts = slice(0, 1), slice(1, 3)
     runs = [
-        _core.solving(problem_of(leaf[part], positive[part], None, None, **kind), many=True)
+        _core.solving(
+            problem_of(leaf[part], positive[part], None, TargetWeights(), **kind), many=True
+        )
         for part in parts
     ]
     arriving, solutions = None, list[_core.Solution]()

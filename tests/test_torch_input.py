@@ -16,6 +16,7 @@ from drifting_torch import (
     FeatureDriftingConfig,
     FeatureVectorizationConfig,
     MAEResNetEncoder,
+    _weights,
     cfg_alpha_to_weight,
     drifting_field,
     drifting_loss,
@@ -25,6 +26,8 @@ from drifting_torch import (
     group_by_label,
     vectorize_feature_maps,
 )
+from drifting_torch._weights import TargetWeights
+from drifting_torch.loss import problem_of
 
 
 def samples(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -311,3 +314,29 @@ def test_value_checks_can_be_left_out() -> None:
 def test_every_public_name_is_documented() -> None:
     for name in drifting_torch.__all__:
         assert getattr(drifting_torch, name).__doc__, name
+
+
+def test_features_share_the_weights_of_one_call_and_of_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weights of equal shapes do not stand in for one another, and are looked at once."""
+    looked: list[str] = []
+    check = _weights.check_not_negative
+    monkeypatch.setattr(
+        _weights,
+        "check_not_negative",
+        lambda name, value: [looked.append(name), check(name, value)],
+    )
+    x, y = torch.randn(2, 3, 1, 4), torch.randn(2, 5, 1, 4)
+    one, two = (TargetWeights(torch.full((2,), value)) for value in (0.5, 2.0))
+
+    def weight(weights: TargetWeights, others: Tensor) -> Tensor:
+        found = problem_of(x, y, others, weights, temperatures=(0.1,), readings=PAPER).weight
+        assert found is not None
+        return found
+
+    assert weight(one, y) is weight(one, x.repeat(1, 2, 1, 1)[:, :5])
+    assert torch.equal(weight(one, y), torch.tensor([[1.0] * 8 + [0.5] * 5]).expand(2, -1))
+    assert torch.equal(weight(two, y), torch.tensor([[1.0] * 8 + [2.0] * 5]).expand(2, -1))
+    assert torch.equal(weight(two, x), torch.tensor([[1.0] * 8 + [2.0] * 3]).expand(2, -1))
+    assert looked == ["unconditional_weight"] * 3

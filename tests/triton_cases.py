@@ -27,6 +27,7 @@ from drifting_torch import (
     drifting_loss,
 )
 from drifting_torch._backends import KernelsUnavailableWarning
+from drifting_torch._weights import TargetWeights
 from drifting_torch.loss import problem_of
 
 RELEASE = PRESETS["release"]
@@ -170,7 +171,7 @@ def test_features_of_low_precision(dtype: torch.dtype) -> None:
             leaf,
             others["positive"],
             others["unconditional"],
-            weight,
+            TargetWeights(weight),
             temperatures=TEMPERATURES,
             readings=PAPER,
         )
@@ -245,7 +246,14 @@ def test_distances_at_their_floor() -> None:
 
 def problem(given: dict[str, Any]) -> _core.Problem:
     given = {"unconditional": None, "unconditional_weight": None} | given
-    return problem_of(**given, temperatures=TEMPERATURES, readings=PAPER)
+    samples = {key: value for key, value in given.items() if not key.endswith("_weight")}
+    weights = TargetWeights(given.get("unconditional_weight"))
+    return problem_of(
+        **({"unconditional": None} | samples),
+        weights=weights,
+        temperatures=TEMPERATURES,
+        readings=PAPER,
+    )
 
 
 @pytest.mark.usefixtures("interpreted")
@@ -391,3 +399,60 @@ def test_no_synchronisation_and_capture_in_a_graph() -> None:
         return found.loss
 
     captures_without_synchronisation(step)
+
+
+def bent(given: dict[str, Any], dtype: torch.dtype, readings: Readings) -> list[Tensor]:
+    """Second derivatives by the samples, by a factor, and by what arrives at the labels."""
+    cast = {key: value.to(dtype) for key, value in given.items()}
+    leaf = cast["generated"].detach().requires_grad_()
+    found = drifting_loss(
+        **(cast | {"generated": leaf}), readings=readings, temperatures=TEMPERATURES
+    )
+    factor = torch.tensor(3.0, dtype=found.loss.dtype, requires_grad=True)
+    labels = torch.tensor([0.5, -2.0], dtype=found.loss.dtype, requires_grad=True)
+    value = factor * found.loss + (labels * found.per_label).sum()
+    (slope,) = torch.autograd.grad(value, leaf, create_graph=True)
+    parts = (leaf, factor, labels)
+    seconds = torch.autograd.grad(slope, parts, leaf.detach().square(), create_graph=True)
+    (third,) = torch.autograd.grad(seconds[2].sum(), leaf)
+    batched = torch.autograd.grad(
+        found.per_label, leaf, torch.eye(2, dtype=labels.dtype), is_grads_batched=True
+    )
+    return [each.detach().double() for each in (*seconds, third, *batched)]
+
+
+@pytest.mark.parametrize("name", ["paper", "release", "apart", "each temperature"])
+@pytest.mark.parametrize("failing", ["none", "measure", "gradient"])
+@pytest.mark.usefixtures("interpreted")
+def test_second_derivatives(name: str, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the kernels, and of the eager path that takes over where one fails."""
+    readings = {
+        "paper": PAPER,
+        "release": RELEASE,
+        "apart": replace(PAPER, statistics_scope="label", location_sharing="none"),
+        "each temperature": replace(PAPER, temperature_aggregation="per_temperature_mse"),
+    }[name]
+    exact = bent(inputs(), torch.float64, readings)
+    if failing == "none":
+        found = bent(inputs(), torch.float32, readings)
+    else:
+        monkeypatch.setattr(_triton_kernels, failing, Failing())
+        with pytest.warns(KernelsUnavailableWarning):
+            found = bent(inputs(), torch.float32, readings)
+    for mine, other in zip(found, exact, strict=True):
+        assert float((mine - other).norm()) <= 1e-5 * float(other.norm())
+        assert float(other.norm()) > 0
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_transformations_of_functions() -> None:
+    """``torch.func`` goes by the operator, which the kernels compute."""
+    given = {key: value.float() for key, value in inputs().items()}
+    generated = given.pop("generated")
+
+    def loss(x: Tensor) -> Tensor:
+        return drifting_loss(x, **given, temperatures=TEMPERATURES).loss
+
+    leaf = generated.requires_grad_()
+    (slope,) = torch.autograd.grad(loss(leaf), leaf)
+    torch.testing.assert_close(torch.func.grad(loss)(leaf.detach()), slope, rtol=1e-5, atol=1e-9)

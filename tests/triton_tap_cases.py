@@ -36,6 +36,7 @@ from drifting_torch import (
 )
 from drifting_torch._backends import KernelsUnavailableWarning
 from drifting_torch._problem import Problem
+from drifting_torch._weights import TargetWeights
 from drifting_torch.loss import DriftingLossOutput, output_of, outputs_of, problem_of
 
 
@@ -405,8 +406,10 @@ def test_two_processes(name: str, failing: str, monkeypatch: pytest.MonkeyPatch)
     exact = drifting_loss(leaf, positive.double(), other.double(), own.double(), **chosen)
     exact.loss.backward()
     pieces = [generated[part].clone().requires_grad_() for part in parts]
-    first = problem_of(pieces[0], positive[parts[0]], None, None, **chosen)
-    second = problem_of(pieces[1], positive[parts[1]], other[parts[1]], own[parts[1]], **chosen)
+    first = problem_of(pieces[0], positive[parts[0]], None, TargetWeights(), **chosen)
+    second = problem_of(
+        pieces[1], positive[parts[1]], other[parts[1]], TargetWeights(own[parts[1]]), **chosen
+    )
     (bucket,) = _together.gathered([("", second)])
     runs = [
         _many._singly(_core.solving(first, many=True)),

@@ -19,6 +19,7 @@ from drifting_spec import Readings
 from drifting_torch import _tiles, _triton_kernels
 from drifting_torch._launches import Kept, Launches
 from drifting_torch._triton_segments import COUNTS
+from drifting_torch._weights import TargetWeights
 from drifting_torch.loss import problem_of
 
 TEMPERATURES = (0.02, 0.05, 0.2)
@@ -90,7 +91,7 @@ def launched(
                 draw(count, width),
                 draw(positives, width),
                 None,
-                None,
+                TargetWeights(),
                 temperatures=TEMPERATURES,
                 readings=readings,
                 validate=False,

@@ -14,6 +14,11 @@ from torch import Tensor
 from drifting_spec import Readings, implements
 
 
+def has_floor(readings: Readings) -> bool:
+    """Whether a floor lies under the affinities: it is one under two softmaxes' product."""
+    return readings.affinity_floor != "none" and readings.softmax_axes == "xy"
+
+
 @dataclass(frozen=True)
 class Targets:
     """How the M columns of a distance matrix are made up.

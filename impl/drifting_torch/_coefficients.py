@@ -6,6 +6,7 @@ All temperatures at once where one exponential serves them, else one after the o
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,11 +38,19 @@ class Coefficients:
     found: Tensor | None = None
 
     @classmethod
-    def of(cls, problem: Problem, per_coordinate: Tensor, per_distance: Tensor) -> Coefficients:
-        """Those of the inverse scales [1|L, 1|V] that the readings' floors leave."""
+    def of(
+        cls,
+        problem: Problem,
+        per_coordinate: Tensor,
+        per_distance: Tensor,
+        unit: Tensor | float = 1.0,
+    ) -> Coefficients:
+        """Those of the inverse scales [1|L, 1|V] that the readings' floors leave, in ``unit``."""
         labels, _, vectors, _ = problem.generated.shape
 
         def of_groups(inverse: Tensor) -> Tensor:
+            if problem.units is not None:
+                inverse = inverse * (unit / problem.units)
             shared = inverse if inverse.numel() == 1 else inverse.expand(labels, vectors)
             return shared.reshape(-1, 1, 1)
 
@@ -85,16 +94,21 @@ class Coefficients:
     def _one_by_one(self, chunk: Chunk, distances: Tensor, out: Tensor) -> None:
         """Temperature by temperature, under any readings."""
         problem = self.problem
+        scale = _of(chunk, self.per_coordinate).to(problem.dtype)
+        for index, (logits, targets) in enumerate(self.logits(chunk, distances)):
+            found = balanced(affinities(logits, targets, problem.readings), targets)
+            torch.mul(found, scale, out=out[:, index])
+
+    def logits(self, chunk: Chunk, distances: Tensor) -> Iterator[tuple[Tensor, Targets]]:
+        """Each temperature's masked logits [B, N, M] of a chunk, and what its columns are."""
+        problem = self.problem
         targets = self._targets(chunk)
         unit = _of(chunk, self.per_distance)
-        scale = _of(chunk, self.per_coordinate).to(problem.dtype)
-        for index, temperature in enumerate(problem.temperatures):
+        for temperature in problem.temperatures:
             effective = temperature * root_scaled(problem)
             factor = (unit / effective).to(problem.dtype)
             shift = torch.full_like(factor, _mask_unit(problem) / effective)
-            logits = masked_logits(distances, factor, shift, targets, problem.readings)
-            found = balanced(affinities(logits, targets, problem.readings), targets)
-            torch.mul(found, scale, out=out[:, index])
+            yield masked_logits(distances, factor, shift, targets, problem.readings), targets
 
     def _targets(self, chunk: Chunk) -> Targets:
         weight = None if self.weight is None else _of(chunk, self.weight)
@@ -122,7 +136,9 @@ def _kernel(
     (mask,) = mask_logits(problem, [highest])
     return Kernel(
         powers,
-        torch.tensor([0.5 * power for power in powers], dtype=problem.dtype).view(-1, 1, 1),
+        per_distance.new_tensor([0.5 * power for power in powers], dtype=problem.dtype).view(
+            -1, 1, 1
+        ),
         (per_distance / highest).to(problem.dtype),
         mask,
         per_coordinate.to(problem.dtype),

@@ -14,13 +14,17 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from drifting_spec import implements
 from drifting_torch._coefficients import Coefficients
 from drifting_torch._distances import pair_distances
 from drifting_torch._drifts import Drifts, drifts_of
 from drifting_torch._problem import Chunk, Problem, chunks
+from drifting_torch._quadratic import (
+    FrozenFeature,
+    gradients_of,
+    per_entry,
+)
 from drifting_torch._slopes import Slope
 from drifting_torch._statistics import (
     RELEASE_DISTANCE,
@@ -31,6 +35,7 @@ from drifting_torch._statistics import (
     inverse_drift_scale,
     inverse_scales,
 )
+from drifting_torch._units import ordinary, shared, with_units
 
 
 @dataclass(frozen=True)
@@ -61,23 +66,44 @@ def _points(problem: Problem, targets: Tensor) -> Tensor:
 
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
-def measure_distances(problem: Problem, gathered: Iterable[Chunk]) -> tuple[Tensor, Tensor]:
-    """All distances [L·V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean."""
+def measure_distances(
+    problem: Problem, gathered: Iterable[Chunk], unit: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor] | None:
+    """All distances [L·V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean.
+
+    The distances are in the groups' units, the sums in the ``unit`` [1|L, 1|V] that their groups
+    share. None where groups need units and have none yet.
+    """
     labels, count, vectors, _ = problem.generated.shape
     device, groups = problem.generated.device, labels * vectors
     distances = torch.empty((groups, count, problem.targets), dtype=problem.dtype, device=device)
     columns = torch.empty((groups, problem.targets), dtype=problem.wide, device=device)
-    floored = problem.readings.floors == "release" and problem.normalized
+    floor = _distance_floor(problem)
+    watched = problem.units is None and device.type == "cpu"
     for chunk in gathered:
+        norms = chunk.norms.squeeze(-1) if device.type == "cpu" else None
+        if watched and not ordinary(chunk):
+            if problem.normalized:
+                return None
+            norms = None
         found = distances[chunk.groups]
         points = _points(problem, chunk.targets)
-        pair_distances(
-            points, chunk.targets, problem.positive.shape[1], found, chunk.norms.squeeze(-1)
-        )
-        if floored:
-            found.clamp_min_(RELEASE_DISTANCE)
+        pair_distances(points, chunk.targets, problem.positive.shape[1], found, norms)
+        if floor is not None:
+            torch.maximum(found, floor if len(floor) == 1 else floor[chunk.groups], out=found)
         columns[chunk.groups] = found.sum(-2)
-    return distances, distance_sums(problem, distances, columns.view(labels, vectors, -1))
+    columns = columns.view(labels, vectors, -1)
+    return distances, distance_sums(problem, distances, columns, unit)
+
+
+def _distance_floor(problem: Problem) -> Tensor | None:
+    """The release's floor under distances [1|L·V, 1, 1], in the groups' units."""
+    if problem.readings.floors != "release" or not problem.normalized:
+        return None
+    floor = problem.generated.new_full((1, 1, 1), RELEASE_DISTANCE, dtype=problem.dtype)
+    if problem.units is None:
+        return floor
+    return floor * problem.units.to(problem.dtype).view(-1, 1, 1)
 
 
 @implements("EQ-26", "A6-mse", "A5-sum")
@@ -91,12 +117,22 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
     readings = problem.readings
     across = many and readings.statistics_scope == "batch"
     gathered = chunks(problem)
-    distances, sums = measure_distances(problem, gathered)
+    measured = measure_distances(problem, gathered)
+    unit: Tensor | float = 1.0
+    if measured is None:
+        problem = with_units(problem)
+        gathered = chunks(problem)
+        # Sums over all processes are in the features' own unit: it is the only one they share.
+        unit = shared(problem, raw=across)
+        measured = measure_distances(problem, gathered, unit)
+        assert measured is not None
+    distances, sums = measured
+    del measured
     if across and problem.normalized:
         sums = yield sums
-    feature_scale = feature_scale_from(problem, sums)
-    per_coordinate, per_distance = inverse_scales(problem, feature_scale)
-    coefficients = Coefficients.of(problem, per_coordinate, per_distance)
+    scale = feature_scale_from(problem, sums)
+    per_coordinate, per_distance = inverse_scales(problem, scale, unit)
+    coefficients = Coefficients.of(problem, per_coordinate, per_distance, unit)
     drifts = drifts_of(problem, gathered, distances, coefficients)
     del distances, coefficients
     sums, entries = drift_sums(problem, drifts.energy)
@@ -107,9 +143,9 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
         sums, entries = totals[:count], totals[count]
     drift_scale = (sums / entries).sqrt()
     inverse = inverse_drift_scale(problem, drift_scale)
-    per_label, slope = _mean_square(problem, drifts, inverse, per_coordinate)
+    per_label, slope = _mean_square(problem, drifts, inverse, per_coordinate * unit)
     del gathered, drifts
-    statistics = Statistics(feature_scale, drift_scale)
+    statistics = Statistics(scale / unit, drift_scale)
     if not many:
         return Solution(per_label, slope, statistics)
     if totals is None:
@@ -128,19 +164,6 @@ def alone(problem: Problem) -> Solution:
     except StopIteration as end:
         return end.value
     raise AssertionError("a problem of one process waits for no other")
-
-
-def per_entry(problem: Problem) -> float:
-    """What the square of an entry of Ṽ is multiplied by in ``per_label``."""
-    _, count, vectors, channels = problem.generated.shape
-    factor = 1.0 / count
-    if problem.readings.channel_reduction == "mean":
-        factor /= channels
-    if problem.readings.location_reduction == "mean":
-        factor /= vectors
-    if problem.readings.temperature_aggregation == "per_temperature_mse_mean":
-        factor /= len(problem.temperatures)
-    return factor
 
 
 def _mean_square(
@@ -184,9 +207,13 @@ class DriftingLossFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
-        ctx: Any, generated: Tensor, problem: Problem, solution: Solution | None
+        ctx: Any, change: Tensor, problem: Problem, solution: Solution | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute everything that is not there yet; keep what the backward pass multiplies."""
+        """Compute everything that is not there yet; keep what the backward pass multiplies.
+
+        ``change`` [L, N, V, C] leads to the generated samples (``_quadratic.change_of``).
+        """
+        generated = problem.generated
         if solution is None:
             with torch.autocast(generated.device.type, enabled=False):
                 solution = alone(problem)
@@ -196,15 +223,17 @@ class DriftingLossFunction(torch.autograd.Function):
             for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)
         )
         ctx.save_for_backward(*solution.slope.tensors)
-        ctx.strides = torch.empty_like(generated, device="meta").stride()
-        ctx.generated_dtype = generated.dtype
+        # No memory of its own, and nobody else changes it: hooks on saved tensors do not see it.
+        ctx.change = change
+        ctx.feature_scale = statistics.feature_scale
+        ctx.like = torch.empty_like(generated, device="meta")
+        ctx.options = problem.options
         ctx.mark_non_differentiable(*outputs[1:])
         ctx.set_materialize_grads(False)
         return outputs  # pyright: ignore[reportReturnType] -- three, as made above
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, None, None]:
         """−2Ṽ/(numel·S) for each label, times the gradient that arrives for it."""
@@ -212,7 +241,9 @@ class DriftingLossFunction(torch.autograd.Function):
         if arriving is None:
             return None, None, None
         slope = Slope.joined(*ctx.saved_tensors)
-        return slope.times(arriving, ctx.strides).to(ctx.generated_dtype), None, None
+        frozen = FrozenFeature(slope, ctx.feature_scale, ctx.like, ctx.options)
+        (found,) = gradients_of(frozen, [ctx.change], [None], [arriving])
+        return found, None, None
 
 
 def loss_dtype(generated: Tensor) -> torch.dtype:

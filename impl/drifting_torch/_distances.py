@@ -7,16 +7,13 @@ squared distance falls below a threshold are computed again from differences.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from drifting_torch._units import units_for
+
 _DENSE = 8
 """Repairing pairs one by one pays while fewer than one pair in this many is to be repaired."""
-
-_EXPONENT = {torch.float32: 126, torch.float64: 1022}
-"""Exponents up to which powers of two and their reciprocals are ordinary numbers."""
 
 _FEW_CHANNELS = 4
 """Up to this many channels exact distances cost no more than the Gram matrix."""
@@ -42,38 +39,28 @@ def pair_distances(
 
     Both are to be centred: measured from a common centre for each of the B groups. With
     ``self_at`` the columns from there on are ``x`` itself, whose own entries are exactly 0.
-    ``norms`` [B, M] are those of ``y`` where they are known.
+    ``norms`` [B, M] are those of ``y`` where they are known, and known to be ordinary numbers even
+    when squared (``_units``).
     On a GPU the distances are exact ones: finding the pairs to repair would stop the device.
     """
     if out is None:
         out = x.new_empty((*x.shape[:-1], y.shape[-2]))
+    units = None
     if x.device.type != "cpu":
         norms = None
-    else:
-        norms = _norms(y) if norms is None else norms
-        unit = _unit(y, norms)
-        if unit != 1:
-            pair_distances(x * unit, y * unit, self_at, out)
-            return out.div_(unit)
+    elif norms is None:
+        norms = _norms(y)
+        units = units_for(y, norms)
+        if units is not None:
+            x, y = x * units, y * units
+            norms = _norms(y)
     if norms is None or x.shape[-1] <= _FEW_CHANNELS:
         out.copy_(exact_distances(x, y))
     else:
         _from_gram(x, y, self_at, out, norms)
     if self_at is not None:
         _own(out, self_at).zero_()
-    return out
-
-
-def _unit(points: Tensor, norms: Tensor) -> float:
-    """A power of two by which points are multiplied so that squares stay in their dtype's range."""
-    range_ = torch.finfo(points.dtype)
-    if range_.tiny**0.4 < norms.amax().item() < range_.max**0.4:
-        return 1.0
-    size = points.abs().amax().item()
-    if size == 0 or not math.isfinite(size):
-        return 1.0
-    most = _EXPONENT[points.dtype]
-    return 2.0 ** max(-most, min(most, -math.frexp(size)[1]))
+    return out if units is None else out.div_(units)
 
 
 def _own(matrix: Tensor, self_at: int) -> Tensor:

@@ -18,6 +18,7 @@ from torch.distributed import ProcessGroup
 from drifting_torch._core import Problem, Solution, solving
 from drifting_torch._together import Bucket, Solved, gathered
 from drifting_torch._together import solving as solving_together
+from drifting_torch._transforms import is_transforming
 from drifting_torch.loss import DriftingLossOutput, output_of, outputs_of
 
 _AGREED: WeakSet[ProcessGroup] = WeakSet()
@@ -35,6 +36,11 @@ def solve_together(
     What one process finds wrong with its problems, all raise, unless ``validate`` is false.
     """
     group = _group_of(process_group)
+    if is_transforming():  # before anything is exchanged: that fails as well
+        raise ValueError(
+            "process_group is given, expected None under torch.func, forward-mode derivatives, "
+            "make_fx and FakeTensorMode: processes exchange values"
+        )
     error, found = None, dict[str, tuple[Tensor, Problem]]()
     try:
         for key, generated, problem in asked:

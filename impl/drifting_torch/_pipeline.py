@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from drifting_spec import implements
+from drifting_torch._gradients import (
+    backward_into,
+    leaves_behind,
+    parameters_behind,
+    untouched,
+)
 from drifting_torch._step_inputs import StepInputs, check_passes_gradient, check_samples_like
 from drifting_torch.extraction import Encoder, extract_features
 from drifting_torch.feature_loss import (
@@ -54,7 +60,22 @@ class Pipeline:
     def backward(
         self, parameters: Sequence[Tensor], scaler: torch.amp.GradScaler | None
     ) -> GroupedDriftStepOutput:
-        """Give the parameters their gradients, scaled by the scaler."""
+        """Give the parameters their gradients, scaled by the scaler; no other tensor gets any."""
+        given = self.inputs.noise
+        noise = given.detach().requires_grad_(given.requires_grad)
+        learned = {id(each) for each in leaves_behind([given])} & {id(each) for each in parameters}
+        wanted = [*parameters, noise] if learned else parameters
+        cut = replace(self, inputs=replace(self.inputs, noise=noise))
+        functions = (self.generator, self.encoder, self.decoder)
+        with untouched([p for each in functions for p in parameters_behind(each)], wanted):
+            shown = cut._backward(wanted, scaler)
+        if noise.grad is not None:  # once, as the noise's graph serves all micro-batches
+            backward_into(parameters, [given], [noise.grad])
+        return shown
+
+    def _backward(
+        self, wanted: Sequence[Tensor], scaler: torch.amp.GradScaler | None
+    ) -> GroupedDriftStepOutput:
         inputs = self.inputs
         positive = self._real(inputs.positive)
         unconditional = None
@@ -72,7 +93,7 @@ class Pipeline:
         size = inputs.groups[0] * inputs.groups[1]
         # A region of the caller's would run backward passes in the narrow dtype as well.
         with torch.autocast(inputs.noise.device.type, enabled=False):
-            return batches.backward(size, self.config.micro_batches, parameters)
+            return batches.backward(size, self.config.micro_batches, wanted)
 
     @implements("A9-3", "A9-5", "A7-alpha-cond")
     def forward(self, part: slice) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -74,6 +75,12 @@ class Kernel:
     weighted: int
     readings: Readings
 
+    @cached_property
+    def scale_logit(self) -> float:
+        """How far from 1 the scale may take the rows' factors, as a logit; 0 is no factor."""
+        scale = self.scale.masked_fill(self.scale == 0, 1.0)
+        return scale.log().abs().amax().item()
+
     @property
     def floor(self) -> float:
         """The least affinity: the reading's floor is one of the softmaxes' product."""
@@ -122,7 +129,7 @@ def _serves(middle: Tensor, highest: Tensor, column: Tensor | None, kernel: Kern
         height = highest + column.amax(-1, keepdim=True)
     found = torch.cat([spread, height], 1).mul_(kernel.rate).amax((0, 2)).tolist()
     return (
-        found[0] * max(kernel.powers) <= _RANGE[middle.dtype]
+        found[0] * max(kernel.powers) <= _RANGE[middle.dtype] - kernel.scale_logit
         and found[1] <= -kernel.mask_logit - _NEGLIGIBLE
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,7 +33,8 @@ class Problem:
 
     ``weight`` [L, M] holds the kernel weights in the order of the targets, None if all are one.
     ``normalized=False`` leaves out A.6: raw distances, raw temperatures, no S and no λ.
-    ``precision`` is that of the GPU kernels' products.
+    ``precision`` is that of the GPU kernels' products. ``units`` [L, V] are powers of two by which
+    the groups' targets are multiplied, None for ones.
     """
 
     generated: Tensor
@@ -44,6 +46,7 @@ class Problem:
     dtype: torch.dtype
     normalized: bool = True
     precision: str = "float32"
+    units: Tensor | None = None
 
     @cached_property
     def sets(self) -> list[Tensor]:
@@ -63,6 +66,17 @@ class Problem:
             return 0
         places = (self.weight != 1).any(0).nonzero()
         return int(places[0]) if len(places) else self.targets
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All but the tensors."""
+        return {
+            "temperatures": self.temperatures,
+            "readings": self.readings,
+            "dtype": self.dtype,
+            "normalized": self.normalized,
+            "precision": self.precision,
+        }
 
     @property
     def wide(self) -> torch.dtype:
@@ -132,6 +146,9 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
     sizes = [each.shape[1] for each in problem.sets]
     positive, generated, *others = shaped.split(sizes, 2)
     parts = [each[labels, :, width].transpose(1, 2) for each in problem.sets]
+    if problem.units is not None:
+        units = problem.units[labels, width, None, None].to(problem.dtype)
+        parts = [each.to(problem.dtype) * units for each in parts]
     # Measured from the generated samples: others may lie anywhere if they weigh nothing. Copied
     # before their mean is taken, which else would be rounded as their strides have it.
     centre = generated.copy_(parts.pop(1)).mean(2, keepdim=True)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drifting_torch._units import exceeds
+
 
 @dataclass(frozen=True)
 class Slope:
@@ -47,6 +49,11 @@ class Slope:
         """
         labels, vectors = self.factor.shape
         count, channels = self.kept.shape[1], (*self.targets, self.kept)[0].shape[2]
+        if exceeds(self.factor, self.kept.dtype):
+            wide = self.factor.dtype
+            targets = tuple(each.to(wide) for each in self.targets)
+            found = Slope(self.kept.to(wide), self.factor, targets).times(arriving, strides)
+            return found.to(self.kept.dtype)
         factor = (self.factor * arriving.to(self.factor.dtype).unsqueeze(1)).to(self.kept.dtype)
         if strides is None or strides[3] != 1:
             out = self.kept.new_empty((labels, vectors, count, channels)).transpose(1, 2)

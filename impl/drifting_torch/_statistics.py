@@ -34,33 +34,36 @@ def _scale_weights(problem: Problem) -> Tensor:
     return weight
 
 
-def distance_sums(problem: Problem, distances: Tensor, columns: Tensor) -> Tensor:
-    """Weighted distances and weights [2, 1|L, 1|V] summed over the scope."""
+def distance_sums(
+    problem: Problem, distances: Tensor, columns: Tensor, unit: Tensor | float = 1.0
+) -> Tensor:
+    """Weighted distances and weights [2, 1|L, 1|V] summed over the scope, in a shared ``unit``."""
     readings = problem.readings
+    from_own = 1.0 if problem.units is None else unit / problem.units
     labels, count, vectors, _ = problem.generated.shape
     weight = _scale_weights(problem)
     if readings.location_sharing == "all_pairs":
-        sums, pairs = _all_pairs(problem, weight)
+        sums, pairs = _all_pairs(problem, weight, unit)
     else:
-        sums = (columns * weight.unsqueeze(1)).sum(-1)
+        sums = (columns * weight.unsqueeze(1)).sum(-1) * from_own
         pairs = weight.sum(-1, keepdim=True).mul_(count).expand(labels, vectors)
     if readings.scale_self_pairs == "without":
         own = Targets(problem.positive.shape[1], masked=True)
         own_weight = weight[:, own.positives : own.positives + count].unsqueeze(1)
         own_distance = self_entries(distances, own).to(problem.wide).view(labels, vectors, count)
-        sums = sums - (own_distance * own_weight).sum(-1)
+        sums = sums - (own_distance * own_weight).sum(-1) * from_own
         pairs = pairs - own_weight.sum(-1)
-    return _shared(torch.stack([sums, pairs]), readings)
+    return shared_sums(torch.stack([sums, pairs]), readings)
 
 
 def feature_scale_from(problem: Problem, sums: Tensor) -> Tensor:
-    """S [1|L, 1|V] in the wide dtype; 1 where A.6 is left out."""
+    """S [1|L, 1|V] in the wide dtype, in the sums' unit; 1 where A.6 is left out."""
     if not problem.normalized:
         return torch.ones_like(sums[0])
     return _over_zero(sums[0], sums[1]) / math.sqrt(problem.generated.shape[-1])
 
 
-def _shared(sums: Tensor, readings: Readings) -> Tensor:
+def shared_sums(sums: Tensor, readings: Readings) -> Tensor:
     """Sum [..., L, V] over what shares a statistic."""
     if readings.statistics_scope == "batch":
         sums = sums.sum(-2, keepdim=True)
@@ -79,35 +82,48 @@ def _sets(problem: Problem, label: int) -> list[Tensor]:
     return [each[label].transpose(0, 1).to(problem.dtype) for each in problem.sets]
 
 
-def _all_pairs(problem: Problem, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Weighted sums [L, V] of the distances between every two locations, and of their weights."""
+def _all_pairs(problem: Problem, weight: Tensor, unit: Tensor | float) -> tuple[Tensor, Tensor]:
+    """Weighted sums [L, V] of the distances between every two locations, and of their weights.
+
+    The distances are formed in the unit of the label's largest group, the sums in ``unit``.
+    """
     labels, count, vectors, _ = problem.generated.shape
     sums = torch.zeros((labels, vectors), dtype=problem.wide, device=weight.device)
     for label in range(labels):
         everywhere = torch.cat(_sets(problem, label), dim=1)
+        own = 1.0
+        if problem.units is not None:
+            own = problem.units[label].amin().item()
+            everywhere = everywhere * own
         everywhere = everywhere - everywhere.mean((0, 1))
         first = problem.positive.shape[1]
         for vector in range(vectors):
             points = everywhere[vector : vector + 1, first : first + count]
             found = exact_distances(points.expand(vectors, -1, -1).contiguous(), everywhere)
             if problem.readings.floors == "release":
-                found.clamp_min_(RELEASE_DISTANCE)
+                found.clamp_min_(RELEASE_DISTANCE * own)
             sums[label, vector] = (found.sum(-2, dtype=problem.wide) * weight[label]).sum()
+        sums[label] *= (
+            unit[-1 if len(unit) == 1 else label] if isinstance(unit, Tensor) else unit
+        ) / own
     pairs = weight.sum(-1, keepdim=True).mul_(count * vectors).expand(labels, vectors)
     return sums, pairs
 
 
-def inverse_scales(problem: Problem, feature_scale: Tensor) -> tuple[Tensor, Tensor]:
-    """What coordinates and distances are multiplied by, after the readings' floors.
+def inverse_scales(
+    problem: Problem, feature_scale: Tensor, unit: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """What coordinates and distances in ``unit`` are multiplied by, after the readings' floors.
 
     The second leads to units where the distances' mean is √C, as it is for φ̃ = φ/S (EQ-20).
     """
+    one = torch.ones_like(feature_scale) * unit
     if problem.readings.floors == "release":
         root = math.sqrt(problem.generated.shape[-1])
-        of_distance = (feature_scale * root).clamp_min_(1e-3).reciprocal_().mul_(root)
-        return feature_scale.clamp_min(1e-3).reciprocal_(), of_distance
+        of_distance = (feature_scale * root).clamp_min_(1e-3 * one).reciprocal_().mul_(root)
+        return feature_scale.clamp_min(1e-3 * one).reciprocal_(), of_distance
     if problem.readings.floors == "seed":
-        inverse = feature_scale.clamp_min(1e-8).reciprocal_()
+        inverse = feature_scale.clamp_min(1e-8 * one).reciprocal_()
     else:
         inverse = reciprocal(feature_scale)
     return inverse, inverse
@@ -121,13 +137,13 @@ def reciprocal(scale: Tensor) -> Tensor:
 def drift_sums(problem: Problem, energy: Tensor) -> tuple[Tensor, int]:
     """Squares of the drifts [T, 1|L, 1|V] over the scope, and the number of entries summed."""
     _, count, _, channels = problem.generated.shape
-    sums = _shared(energy, problem.readings)
+    sums = shared_sums(energy, problem.readings)
     return sums, energy.numel() // sums.numel() * count * channels
 
 
 def cross_sums(problem: Problem, products: list[Tensor]) -> list[Tensor]:
     """Products [L, V] of every two temperatures' drifts, summed over the scope [1|L, 1|V]."""
-    return [_shared(each, problem.readings) for each in products]
+    return [shared_sums(each, problem.readings) for each in products]
 
 
 def inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:

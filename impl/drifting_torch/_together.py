@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from drifting_spec import implements
 from drifting_torch import _core, _triton
 from drifting_torch._core import Solution, Statistics
 from drifting_torch._launches import MOST, Kept, Launches, Results, kind
 from drifting_torch._problem import Problem
+from drifting_torch._quadratic import Curvature, change_of, gradients_of
 from drifting_torch._slopes import Slope
 
 
@@ -205,7 +205,7 @@ def together(
     if solved is None:
         with torch.no_grad(), torch.autocast(generated[0].device.type, enabled=False):
             solved = _finished(solving(bucket))
-    outputs = _Together.apply(bucket, solved, *generated)
+    outputs = _Together.apply(bucket, solved, *[change_of(each) for each in generated])
     size = len(generated)
     return [tuple(outputs[index::size]) for index in range(size)]
 
@@ -216,9 +216,12 @@ class _Together(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
-        ctx: Any, bucket: Bucket, solved: Solved, *generated: Tensor
+        ctx: Any, bucket: Bucket, solved: Solved, *changes: Tensor
     ) -> tuple[Tensor, ...]:
-        """Hand out what was found, and save what the backward pass reads again."""
+        """Hand out what was found, and save what the backward pass reads again.
+
+        ``changes`` lead to the generated samples of each problem (``_quadratic.change_of``).
+        """
         results, first = solved.results, bucket.problems[0]
         statistics = [each.detach() for each in (*results.feature_scale, *results.drift_scale)]
         ctx.mark_non_differentiable(*statistics)
@@ -236,7 +239,9 @@ class _Together(torch.autograd.Function):
         received = [each for turn in solved.received for each in turn]
         slopes = solved.slopes or []
         ctx.slopes = bool(slopes)
-        saved = [first.weight, solved.shares, *kept, *samples, *slopes, *received]
+        ctx.changes = changes
+        scales = results.feature_scale
+        saved = [first.weight, solved.shares, *kept, *samples, *scales, *slopes, *received]
         # Autograd saves nothing that was made under inference_mode; it cannot be changed either.
         ctx.inferred = {
             index: each
@@ -246,18 +251,12 @@ class _Together(torch.autograd.Function):
         ctx.save_for_backward(
             *(None if index in ctx.inferred else each for index, each in enumerate(saved))
         )
-        ctx.options = {
-            "temperatures": first.temperatures,
-            "readings": first.readings,
-            "dtype": first.dtype,
-            "precision": first.precision,
-        }
+        ctx.options = first.options
         differentiable = [each.detach() for each in (*results.losses, *results.per_label)]
         return (*differentiable, *statistics)
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
         ctx: Any, *gradients: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         """−2Ṽ/(numel·S) for each label, times the gradients that arrive for it."""
@@ -270,53 +269,131 @@ class _Together(torch.autograd.Function):
             and not (of_loss[index] is None and of_label[index] is None)
         ]
         found: list[Tensor | None] = [None] * size
-        for index, each in zip(wanted, _gradients(ctx, wanted, of_loss, of_label), strict=True):
-            found[index] = each
+        if wanted:
+            parts = gradients_of(
+                _Restored.of(ctx, size, wanted),
+                [ctx.changes[index] for index in wanted],
+                [of_loss[index] for index in wanted],
+                [of_label[index] for index in wanted],
+            )
+            for index, each in zip(wanted, parts, strict=True):
+                found[index] = each
         return None, None, *found
 
 
-def _gradients(
-    ctx: Any,
-    wanted: Sequence[int],
-    of_loss: Sequence[Tensor | None],
-    of_label: Sequence[Tensor | None],
-) -> list[Tensor]:
-    """Gradients [L, N, V, C] of ``wanted`` features."""
-    size = len(of_loss)
-    saved = enumerate(ctx.saved_tensors)
-    weight, shares, *others = [ctx.inferred.get(index, each) for index, each in saved]
-    others: list[Any]
-    first = len(fields(Kept))
-    last = first + 3 * size
-    kept, samples, rest = others[:first], others[first:last], others[last:]
-    problems = [
-        Problem(*samples[at : at + 3], weight=weight, **ctx.options) for at in range(0, 3 * size, 3)
-    ]
-    slopes = rest[:size] if ctx.slopes else None
-    if slopes is None:
-        outs = [torch.empty_like(problems[index].generated) for index in wanted]
-        if not wanted:
+@dataclass
+class _Restored:
+    """The ``wanted`` features of a bucket, as the backward pass has them.
+
+    ``feature_scale`` are their S. The gradients of all labels' losses are in ``slopes``, once the
+    eager path was taken, else in nothing that is ``kept``.
+    """
+
+    problems: list[Problem]
+    wanted: list[int]
+    kernels: ModuleType
+    shares: Tensor
+    kept: Kept | None
+    feature_scale: list[Tensor]
+    slopes: list[Tensor] | None
+    received: list[list[Tensor]]
+
+    @classmethod
+    def of(cls, ctx: Any, size: int, wanted: list[int]) -> _Restored:
+        """From what :class:`_Together` saved of ``size`` features."""
+        saved = enumerate(ctx.saved_tensors)
+        weight, shares, *others = [ctx.inferred.get(index, each) for index, each in saved]
+        others: list[Any]
+        first = len(fields(Kept))
+        last = first + 3 * size
+        kept, samples, scales, rest = (
+            others[:first],
+            others[first:last],
+            others[last : last + size],
+            others[last + size :],
+        )
+        return cls(
+            [
+                Problem(*samples[at : at + 3], weight=weight, **ctx.options)
+                for at in range(0, 3 * size, 3)
+            ],
+            wanted,
+            ctx.kernels,
+            shares,
+            None if ctx.slopes else Kept(*kept),
+            scales,
+            rest[:size] if ctx.slopes else None,
+            [] if ctx.slopes else [rest[at : at + size] for at in range(0, len(rest), size)],
+        )
+
+    def gradients(
+        self, of_loss: Sequence[Tensor | None], of_label: Sequence[Tensor | None]
+    ) -> list[Tensor]:
+        """As ``Frozen.gradients``."""
+        outs = self._launched(self.wanted, of_loss, of_label)
+        if outs is not None:
             return outs
+        slopes = self._eager()
+        found: list[Tensor] = []
+        for index, loss, label in zip(self.wanted, of_loss, of_label, strict=True):
+            arriving = torch.zeros_like(slopes[index][:, 0, 0, 0])
+            if loss is not None:
+                arriving = arriving + loss * self.shares[index]
+            if label is not None:
+                arriving = arriving + label
+            gradient = slopes[index] * arriving[:, None, None, None]
+            found.append(gradient.to(self.problems[index].generated.dtype))
+        return found
+
+    def share(self, index: int) -> Tensor:
+        """As ``Frozen.share``."""
+        return self.shares[self.wanted[index]]
+
+    def slope(self, index: int) -> Tensor:
+        """As ``Frozen.slope``."""
+        at = self.wanted[index]
+        ones = torch.ones_like(self.shares[:1]).expand(len(self.problems[at].generated))
+        outs = self._launched([at], [None], [ones], torch.float32)
+        return self._eager()[at] if outs is None else outs[0]
+
+    def curvature(self, index: int) -> Curvature:
+        """As ``Frozen.curvature``."""
+        at = self.wanted[index]
+        return Curvature.of(self.problems[at], self.feature_scale[at])
+
+    def _launched(
+        self,
+        wanted: Sequence[int],
+        of_loss: Sequence[Tensor | None],
+        of_label: Sequence[Tensor | None],
+        dtype: torch.dtype | None = None,
+    ) -> list[Tensor] | None:
+        """The gradients by the kernels, in the features' ``dtype`` if None; None without them."""
+        if self.kept is None or self.slopes is not None:
+            return None
+        chosen = [self.problems[index].generated for index in wanted]
+        outs = [torch.empty_like(each, dtype=dtype) for each in chosen]
+        losses: list[Tensor | None] = [None] * len(self.problems)
+        labels: list[Tensor | None] = [None] * len(self.problems)
+        for index, loss, label in zip(wanted, of_loss, of_label, strict=True):
+            losses[index], labels[index] = loss, label
         try:
-            launches = Launches(problems, ctx.kernels)
-            launches.gradient(Kept(*kept), shares, wanted, of_loss, of_label, outs)
-            return outs
+            launches = Launches(self.problems, self.kernels)
+            launches.gradient(self.kept, self.shares, wanted, losses, labels, outs)
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a compiler may raise
             _triton.give_up(error)
-        received = [rest[start : start + size] for start in range(0, len(rest), size)]
-        with torch.autocast(samples[0].device.type, enabled=False):
-            again = _finished(_eagerly(problems, bool(received), 1, received))
-        slopes = again.slopes
-    assert slopes is not None
-    found: list[Tensor] = []
-    for index in wanted:
-        arriving = torch.zeros_like(slopes[index][:, 0, 0, 0])
-        if (loss := of_loss[index]) is not None:
-            arriving = arriving + loss * shares[index]
-        if (label := of_label[index]) is not None:
-            arriving = arriving + label
-        gradient = slopes[index] * arriving[:, None, None, None]
-        found.append(gradient.to(problems[index].generated.dtype))
-    return found
+            return None
+        return outs
+
+    def _eager(self) -> list[Tensor]:
+        """The gradients of all features by the eager path, where a kernel failed."""
+        if self.slopes is None:
+            received = self.received
+            device = self.problems[0].generated.device.type
+            with torch.no_grad(), torch.autocast(device, enabled=False):
+                again = _finished(_eagerly(self.problems, bool(received), 1, received))
+            assert again.slopes is not None
+            self.slopes = again.slopes
+        return self.slopes

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drifting_spec import Readings
+from drifting_torch._transforms import is_transformed
 
 FLOATING = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
@@ -99,7 +100,8 @@ def check_integer(name: str, value: object, least: int = 1) -> int:
     """Demand an integer, Python's or NumPy's, of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise TypeError(f"{name} is {value!r}, expected an integer")
-    number = operator.index(value)
+    # An integer stays what it is: torch.compile may hold a symbol.
+    number = value if isinstance(value, int) else operator.index(value)
     if number < least:
         raise ValueError(f"{name} is {number}, expected at least {least}")
     return number
@@ -120,7 +122,7 @@ def check_temperature(name: str, value: object) -> float:
     """Demand one finite positive number."""
     if not is_number(value):
         raise TypeError(f"{name} holds {value!r}, expected a number")
-    if not math.isfinite(value) or value <= 0:
+    if not 0 < value < math.inf:  # not by isfinite: torch.compile may hold a symbol
         raise ValueError(f"{name} holds {value!r}, expected a finite number above 0")
     return float(value)
 
@@ -136,9 +138,14 @@ def check_precision(precision: object) -> str:
 
 
 def reads_values(tensor: Tensor, validate: bool | None) -> bool:
-    """Whether values may be looked at: always on the CPU, elsewhere only when asked for."""
+    """Whether values may be looked at: on the CPU unless traced, elsewhere only when asked for."""
     if validate is None:
-        return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+        return tensor.device.type == "cpu" and not is_transformed(tensor)
+    if validate and is_transformed(tensor) and not torch.compiler.is_compiling():
+        raise ValueError(
+            "validate is True, expected None or False where tensors have no values to look at: "
+            'under torch.func, forward-mode derivatives, make_fx, FakeTensorMode and on "meta"'
+        )
     return validate
 
 

@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from drifting_spec import PAPER, Readings, implements
 from drifting_spec.inventory import BLOCKS, InputShape, check_encoder, tapped_maps
+from drifting_torch._arrays import tensor_of
 from drifting_torch._validation import check_readings, check_tensor
 from drifting_torch.patches import patchify
 
@@ -194,11 +195,12 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
     encoder
         Built with ``readings.taps='release'``: their stages close with a GroupNorm.
     parameters
-        Arrays (NumPy's or anything that ``torch.as_tensor`` takes) by the release's names, as
-        ``encoder/stages_0/layers_0/conv1/kernel``; nested mappings are read as such paths. Where
-        paths lead through ``encoder``, only what lies below it is read, so that a whole
-        autoencoder can be handed over, but not two (a moving average beside it). Convolutions are
-        laid out [H, W, in, out].
+        Arrays by the release's names, as ``encoder/stages_0/layers_0/conv1/kernel``; nested
+        mappings are read as such paths. Where paths lead through ``encoder``, only what lies below
+        it is read, so that a whole autoencoder can be handed over, but not two (a moving average
+        beside it). Convolutions are laid out [H, W, in, out]. Tensors, and arrays of NumPy and JAX,
+        of any real dtype, byte order and strides; pairs of bytes without a dtype, which is how
+        NumPy saves bfloat16, are read as that.
 
     Raises
     ------
@@ -219,9 +221,10 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
     problems += [f"left over: {', '.join(left_over)}"] if left_over else []
     found: dict[str, Tensor] = {}
     for name in sorted(set(wanted) & set(given)):
-        value = _tensor(given[name])
-        if value is None:
-            problems.append(f"{name} is {type(given[name]).__name__}, expected an array of numbers")
+        try:
+            value = tensor_of(given[name])
+        except TypeError as problem:
+            problems.append(f"{name} is {problem}")
             continue
         found[name] = value.permute(3, 2, 0, 1) if value.dim() == 4 else value
         if found[name].shape != wanted[name].shape:
@@ -237,17 +240,6 @@ def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, 
     with torch.no_grad():
         for name, value in found.items():
             wanted[name].copy_(value)
-
-
-def _tensor(value: object) -> Tensor | None:
-    """A tensor of its own, since arrays of other libraries may not be writable; None if none is."""
-    if isinstance(value, Tensor):
-        return value
-    as_array = getattr(value, "__array__", None)  # element by element otherwise, for JAX's
-    try:
-        return torch.tensor(value if as_array is None else as_array())
-    except (TypeError, ValueError, RuntimeError):
-        return None
 
 
 def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -19,11 +19,11 @@ from drifting_torch._validation import (
     check_tensor,
     is_number,
 )
+from drifting_torch._weights import TargetWeights
 from drifting_torch.features import FeatureVectorizationConfig
 from drifting_torch.loss import (
     PAPER_TEMPERATURES,
     DriftingLossOutput,
-    Weights,
     problem_of,
     solve_each,
 )
@@ -213,18 +213,18 @@ def feature_space_drifting_loss(
         For a process group where torch.distributed is not initialised.
     """
     config = check_config(config)
-    made: Weights = {}
+    weights = TargetWeights(unconditional_weight)
 
     def problems() -> Iterator[tuple[str, Tensor, Problem]]:
         check_keys(generated, positive, unconditional)
         for key, value in generated.items():
             extra = None if unconditional is None else unconditional[key]
             samples = (value, positive[key], extra)
-            yield feature_problem(key, samples, unconditional_weight, config, validate, made)
+            yield feature_problem(key, samples, weights, config, validate)
         if config.include_raw_drift_loss:
             check_grouped(next(iter(generated.values())), generated_samples)
             samples = (generated_samples, positive_samples, unconditional_samples)
-            yield vanilla_problem(samples, unconditional_weight, config, validate)
+            yield vanilla_problem(samples, weights, config, validate)
 
     group = config.process_group if process_group is None else process_group
     return total_of(solve_each(problems(), group, validate), config)
@@ -290,24 +290,19 @@ def check_keys(
 def feature_problem(
     key: str,
     samples: tuple[Tensor, Tensor, Tensor | None],
-    weight: Tensor | None,
+    weights: TargetWeights,
     config: FeatureDriftingConfig,
     validate: bool | None,
-    made: Weights,
 ) -> tuple[str, Tensor, Problem]:
-    """Check generated, positive and unconditional samples of one feature; errors name it.
-
-    ``made`` keeps what becomes of ``weight``, for other features.
-    """
+    """Check generated, positive and unconditional samples of one feature; errors name it."""
     try:
         problem = problem_of(
             *samples,
-            weight,
+            weights,
             temperatures=config.temperatures,
             readings=config.readings,
             validate=validate,
             precision=config.precision,
-            made=made,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"feature {key!r}: {error}") from error
@@ -316,7 +311,7 @@ def feature_problem(
 
 def vanilla_problem(
     samples: tuple[Tensor | None, Tensor | None, Tensor | None],
-    weight: Tensor | None,
+    weights: TargetWeights,
     config: FeatureDriftingConfig,
     validate: bool | None,
 ) -> tuple[str, Tensor, Problem]:
@@ -328,7 +323,7 @@ def vanilla_problem(
             f"{name} is None, expected the raw samples [L, N, ...] because include_raw_drift_loss "
             "is true"
         )
-    if (unconditional is None) != (weight is None):
+    if (unconditional is not None) != weights.unconditional:
         raise ValueError(
             "unconditional_samples is None, expected the raw samples [L, U, ...] since there is an "
             "unconditional_weight and include_raw_drift_loss is true"
@@ -352,7 +347,7 @@ def vanilla_problem(
         flat[0],
         flat[1],
         flat[2] if len(flat) == 3 else None,
-        weight,
+        weights,
         temperatures=config.temperatures,
         readings=readings,
         validate=validate,
@@ -373,9 +368,10 @@ def vanilla_drifting_loss(
 
     :func:`feature_space_drifting_loss` adds this term times its weight. Raises as it does.
     """
-    made = vanilla_problem((generated, positive, unconditional), weight, config, None)
-    (found,) = solve_each([made], None, None).values()
-    return found
+    samples = (generated, positive, unconditional)
+    problem = vanilla_problem(samples, TargetWeights(weight), config, None)
+    (output,) = solve_each([problem], None, None).values()
+    return output
 
 
 def _flattened(name: str, samples: Tensor) -> Tensor:

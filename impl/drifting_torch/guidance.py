@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
-from drifting_torch._validation import check_integer, is_number
+from drifting_torch._validation import check_integer, is_number, reads_values
 
 
 @overload
@@ -42,12 +42,13 @@ def cfg_alpha_to_weight(
     Raises
     ------
     ValueError
-        For α below 1 or not finite, or too few samples. A tensor on a GPU is not looked at.
+        For α below 1 or not finite, or too few samples. A tensor on a GPU or under
+        ``torch.compile`` and ``torch.func`` is not looked at.
     """
     check_integer("n_generated", n_generated, 2)
     check_integer("n_unconditional", n_unconditional)
     if isinstance(alpha, Tensor):
-        if alpha.device.type == "cpu" and not bool(((alpha >= 1) & alpha.isfinite()).all()):
+        if reads_values(alpha, None) and not bool(((alpha >= 1) & alpha.isfinite()).all()):
             raise ValueError(f"alpha holds {alpha.tolist()}, expected finite values of at least 1")
     elif not is_number(alpha):
         raise TypeError(f"alpha is {alpha!r}, expected a number or a tensor [L]")
@@ -125,7 +126,7 @@ class AlphaDistribution:
         """
         if not u.is_floating_point():
             raise TypeError(f"u has dtype {u.dtype}, expected a floating dtype")
-        if u.device.type == "cpu" and not bool(((u >= 0) & (u <= 1)).all()):
+        if reads_values(u, None) and not bool(((u >= 0) & (u <= 1)).all()):
             raise ValueError(f"u holds {u.flatten().tolist()}, expected values in [0, 1]")
         if self.atom == 1:
             return torch.full_like(u, self.low)

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from drifting_spec import PAPER, Readings
-from drifting_torch._compiled import compiled_loss
-from drifting_torch._core import DriftingLossFunction, Problem, Solution, loss_dtype
+from drifting_torch._affinity import has_floor
+from drifting_torch._compiled import compiled_loss, transformed_loss
+from drifting_torch._core import DriftingLossFunction, Problem, Solution
+from drifting_torch._quadratic import change_of
 from drifting_torch._together import Bucket, Solved, gathered, together
+from drifting_torch._transforms import is_transformed
 from drifting_torch._triton import kernels_for
 from drifting_torch._validation import (
     check_finite,
-    check_not_negative,
     check_precision,
     check_readings,
     check_samples,
     check_temperatures,
     check_tensor,
-    check_weight,
     reads_values,
 )
+from drifting_torch._weights import TargetWeights
 from drifting_torch.field import compute_dtype
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
 
 PAPER_TEMPERATURES = (0.02, 0.05, 0.2)
-
-Weights = dict[tuple[int, ...], Tensor]
-"""Kernel weights [L, M] of all targets by the counts that they are made for."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,10 @@ class DriftingLossOutput:
         λ [T, 1|L, 1|V] (EQ-25) in φ̃ coordinates, one per temperature, before any floor.
     channels
         C, the channels of the feature.
+    floored
+        Whether the readings lay a floor under the affinities.
+    problem
+        The samples, for :attr:`floor_share`; kept only with a floor, as long as this output is.
     """
 
     loss: Tensor
@@ -62,6 +64,8 @@ class DriftingLossOutput:
     feature_scale: Tensor
     drift_scale: Tensor
     channels: int
+    floored: bool = False
+    problem: Problem | None = field(default=None, repr=False, compare=False)
 
     @property
     def drift_energy(self) -> Tensor:
@@ -72,6 +76,31 @@ class DriftingLossOutput:
     def degenerate(self) -> Tensor:
         """Where the drift vanishes altogether [T, 1|L, 1|V]: 0/0 was taken as 0 there."""
         return self.drift_scale == 0
+
+    @property
+    def floor_share(self) -> Tensor:
+        """How much of the affinity is the readings' floor [2, T, 1|L, 1|V], from 0 to 1.
+
+        First of the positives' affinity, then of the negatives', for each λ; 0 where the readings
+        have no floor. Near 1 for the positives the kernel no longer counts, and every sample is
+        drawn to their mean, whichever lie near it. Under ``RELEASE`` this is so while the generated
+        samples coincide, and on few channels they then stay together (J-01).
+
+        Worked out whenever it is asked for, at about the cost of the loss, from the samples as
+        they are then, those of this process alone. ``RuntimeError`` with a floor where they were
+        not kept: by :func:`drifting_torch.stream_drifting_loss` and under ``torch.compile``.
+        """
+        if not self.floored:
+            return torch.zeros_like(self.drift_scale).expand(2, *self.drift_scale.shape)
+        if self.problem is None:
+            raise RuntimeError(
+                "floor_share needs the samples, which stream_drifting_loss and torch.compile do "
+                "not keep: ask drifting_loss about this feature, without compiling it"
+            )
+        # Not before it is needed: most never ask.
+        from drifting_torch._floor_share import floor_share
+
+        return floor_share(self.problem, self.feature_scale)
 
 
 def drifting_loss(
@@ -95,8 +124,9 @@ def drifting_loss(
     generated
         Features of the generated samples [L, N, V, C]: L labels, N samples each, V vectors that
         share one S and one λ (the locations of a map), C channels. float64, float32, bfloat16 or
-        float16; any strides. Of any unit on the CPU; on a GPU squares of distances are formed in
-        float32, so that features from 1e-18 to 1e17 fit and others need float64.
+        float16; any strides. Of any unit on the CPU that the dtype holds (spread over processes
+        float64 up to 1e300); on a GPU squares of distances are formed in float32, so that features
+        from 1e-18 to 1e17 fit and others need float64.
     positive
         Features of real samples of the same labels [L, P, V, C].
     unconditional
@@ -145,9 +175,7 @@ def drifting_loss(
             generated,
             positive,
             unconditional,
-            unconditional_weight,
-            generated_weight=generated_weight,
-            positive_weight=positive_weight,
+            TargetWeights(unconditional_weight, generated_weight, positive_weight),
             temperatures=temperatures,
             readings=readings,
             validate=validate,
@@ -180,7 +208,7 @@ def _solve_here(problems: Iterable[tuple[str, Tensor, Problem]]) -> dict[str, Dr
     outputs: dict[str, DriftingLossOutput | None] = {}
     waiting: dict[str, tuple[Tensor, Problem]] = {}
     for key, generated, problem in problems:
-        if torch.compiler.is_compiling() or kernels_for(problem) is None:
+        if is_transformed(generated) or kernels_for(problem) is None:
             outputs[key] = _solve_alone(generated, problem)
         else:
             outputs[key] = None
@@ -196,29 +224,33 @@ def outputs_of(
     """A bucket's outputs, differentiable in the ``generated`` features [L, N, V, C] of each key."""
     found = together(bucket, list(generated.values()), solved)
     return {
-        key: DriftingLossOutput(*each, value.shape[-1])
-        for (key, value), each in zip(generated.items(), found, strict=True)
+        key: _output(each, problem)
+        for key, problem, each in zip(generated, bucket.problems, found, strict=True)
     }
+
+
+def _output(values: tuple[Tensor, Tensor, Tensor, Tensor], problem: Problem) -> DriftingLossOutput:
+    """The output of a problem: its loss, ``per_label``, S and λ, and what they came from."""
+    floored = has_floor(problem.readings)
+    kept = problem if floored and not torch.compiler.is_compiling() else None
+    return DriftingLossOutput(*values, problem.generated.shape[-1], floored, kept)
 
 
 def problem_of(
     generated: Tensor,
     positive: Tensor,
     unconditional: Tensor | None,
-    unconditional_weight: Tensor | None,
+    weights: TargetWeights,
     *,
-    generated_weight: Tensor | None = None,
-    positive_weight: Tensor | None = None,
     temperatures: Sequence[float],
     readings: Readings,
     validate: bool | None = None,
     normalized: bool = True,
     precision: str = "float32",
-    made: Weights | None = None,
 ) -> Problem:
     """Check the arguments of :func:`drifting_loss` and put them together.
 
-    ``made`` keeps the weights of all targets for other features with the same weights.
+    ``weights`` are those of all features of a call.
     """
     readings = check_readings(readings)
     kinds = check_temperatures(temperatures)
@@ -226,33 +258,16 @@ def problem_of(
     check_samples("positive", positive, generated)
     if unconditional is not None:
         check_samples("unconditional", unconditional, generated)
-    weight = _target_weights(
-        generated,
-        positive,
-        unconditional,
-        unconditional_weight,
-        generated_weight,
-        positive_weight,
-        {} if made is None else made,
-    )
     if reads_values(generated, validate):
         samples = {"generated": generated, "positive": positive, "unconditional": unconditional}
         for name, value in samples.items():
             if value is not None:
                 check_finite(name, value)
-        weights = {
-            "unconditional_weight": unconditional_weight,
-            "generated_weight": generated_weight,
-            "positive_weight": positive_weight,
-        }
-        for name, value in weights.items():
-            if value is not None:  # as it is used: a large one may overflow there
-                check_not_negative(name, value.to(loss_dtype(generated)))
     return Problem(
         generated=generated.detach(),
         positive=positive.detach(),
         unconditional=None if unconditional is None else unconditional.detach(),
-        weight=weight,
+        weight=weights.of(generated, positive, unconditional, validate),
         temperatures=kinds,
         readings=readings,
         dtype=compute_dtype(generated, readings, raw=not normalized),
@@ -265,12 +280,14 @@ def _solve_alone(generated: Tensor, problem: Problem) -> DriftingLossOutput:
     """The loss of one checked problem, differentiable in ``generated``."""
     if torch.compiler.is_compiling():
         outputs = compiled_loss(generated, problem)
+    elif is_transformed(generated):
+        outputs = transformed_loss(generated, problem)
     else:
-        outputs = DriftingLossFunction.apply(generated, problem, None)
+        outputs = DriftingLossFunction.apply(change_of(generated), problem, None)
     per_label, feature_scale, drift_scale = outputs
     mean = problem.readings.label_reduction == "mean"
     loss = per_label.mean() if mean else per_label.sum()
-    return DriftingLossOutput(loss, per_label, feature_scale, drift_scale, generated.shape[-1])
+    return _output((loss, per_label, feature_scale, drift_scale), problem)
 
 
 def output_of(
@@ -279,13 +296,13 @@ def output_of(
     """The loss of a problem that was solved together with other processes."""
     assert solution.loss is not None
     assert solution.labels is not None
-    parts = DriftingLossFunction.apply(generated, problem, solution)
+    parts = DriftingLossFunction.apply(change_of(generated), problem, solution)
     per_label, feature_scale, drift_scale = parts
     factor = torch.full_like(solution.labels, processes)
     if problem.readings.label_reduction == "mean":
         factor = factor / solution.labels
     loss = _LossOfAll.apply(per_label, solution.loss.to(per_label.dtype), factor)
-    return DriftingLossOutput(loss, per_label, feature_scale, drift_scale, generated.shape[-1])
+    return _output((loss, per_label, feature_scale, drift_scale), problem)
 
 
 class _LossOfAll(torch.autograd.Function):
@@ -301,61 +318,9 @@ class _LossOfAll(torch.autograd.Function):
         return loss.clone()
 
     @staticmethod
-    @once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the decorator hides it
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
         ctx: Any, gradient: Tensor
     ) -> tuple[Tensor, None, None]:
         """The number of processes over the number of all labels: to be averaged over processes."""
         (factor,) = ctx.saved_tensors
         return (gradient * factor.to(gradient.dtype)).expand(ctx.labels), None, None
-
-
-def _target_weights(
-    generated: Tensor,
-    positive: Tensor,
-    unconditional: Tensor | None,
-    unconditional_weight: Tensor | None,
-    generated_weight: Tensor | None,
-    positive_weight: Tensor | None,
-    made: Weights,
-) -> Tensor | None:
-    """Kernel weights [L, M] of all targets in their order, None where every one is one."""
-    labels, count = generated.shape[:2]
-    device = generated.device
-    if unconditional is None:
-        if unconditional_weight is not None:
-            raise ValueError("unconditional_weight is given without unconditional samples")
-    elif unconditional_weight is None:
-        raise ValueError(
-            "unconditional_weight is None, expected the weight w of the unconditional samples "
-            f"({labels},) or ({labels}, {unconditional.shape[1]}); cfg_alpha_to_weight gives it"
-        )
-    parts: list[tuple[str, Tensor | None, int]] = [
-        ("positive_weight", positive_weight, positive.shape[1]),
-        ("generated_weight", generated_weight, count),
-    ]
-    if unconditional is not None:
-        width = unconditional.shape[1]
-        if isinstance(unconditional_weight, Tensor) and unconditional_weight.dim() == 1:
-            if tuple(unconditional_weight.shape) != (labels,):
-                raise ValueError(
-                    f"unconditional_weight has shape {tuple(unconditional_weight.shape)}, expected "
-                    f"({labels},): one weight per label, or ({labels}, {width})"
-                )
-            unconditional_weight = unconditional_weight.unsqueeze(1).expand(labels, width)
-        parts.append(("unconditional_weight", unconditional_weight, width))
-    if all(value is None for _, value, _ in parts):
-        return None
-    dtype = loss_dtype(generated)
-    for name, value, width in parts:
-        if value is not None:
-            check_weight(name, value, (labels, width), device)
-    kind = (labels, dtype.itemsize, *(width for _, _, width in parts))
-    if kind not in made:
-        widths = [width for _, _, width in parts]
-        weight = torch.ones((labels, sum(widths)), dtype=dtype, device=device)
-        for (_, value, _), into in zip(parts, weight.split(widths, 1), strict=True):
-            if value is not None:
-                into.copy_(value.detach())
-        made[kind] = weight
-    return made[kind]

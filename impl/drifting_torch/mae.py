@@ -35,8 +35,8 @@ def sample_mask(
     """Draw masks [B, H, W] of the encoder's grid, true where the input is hidden.
 
     Each 2×2 cell is masked with ``probability``, independently of all others, so that the number
-    masked varies from sample to sample (P-42). ``ValueError`` for odd sides or a probability
-    outside [0, 1].
+    masked varies from sample to sample (P-42). ``device`` is the generator's if None, the default
+    one without either. ``ValueError`` for odd sides or a probability outside [0, 1].
     """
     if not 0.0 <= probability <= 1.0:
         raise ValueError(f"probability is {probability}, expected a number from 0 to 1")
@@ -46,6 +46,8 @@ def sample_mask(
             f"and sides that are multiples of {MASK_CELL}"
         )
     cells = (batch, height // MASK_CELL, width // MASK_CELL)
+    if device is None and generator is not None:
+        device = generator.device
     mask = torch.rand(cells, generator=generator, device=device) < probability
     return mask.repeat_interleave(MASK_CELL, 1).repeat_interleave(MASK_CELL, 2)
 

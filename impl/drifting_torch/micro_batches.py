@@ -16,6 +16,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from drifting_torch._gradients import backward_into
+
 Output = TypeVar("Output")
 
 Forward = Callable[[slice], Mapping[str, Tensor]]
@@ -83,6 +85,7 @@ class MicroBatches(Generic[Output]):
     def backward(self, size: int, parts: int, inputs: Sequence[Tensor]) -> Output:
         """Add the loss's gradient to the ``.grad`` of ``inputs``, for samples 0 … ``size`` − 1.
 
+        ``inputs`` are leaves; no other tensor's ``.grad`` changes.
         Holds the activations of one part at a time, and the forward pass's outputs of all.
         ``ValueError`` unless 1 ≤ ``parts`` ≤ ``size``, and, on the CPU, for a forward pass that
         gives something else the second time; gradients may have been added to by then.
@@ -91,7 +94,7 @@ class MicroBatches(Generic[Output]):
             raise ValueError(f"parts is {parts}, expected 1 to {size}, the number of samples")
         if parts == 1:
             scalar, output = self.loss(self.forward(slice(0, size)))
-            torch.autograd.backward(scalar, inputs=inputs)
+            backward_into(inputs, [scalar])
             return output
         slices = list(even_slices(size, parts))
         states: list[RandomState] = []
@@ -114,7 +117,7 @@ class MicroBatches(Generic[Output]):
             if self._on_host:
                 _check_repeated(part, {name: each[part] for name, each in first.items()}, values)
             shares = [gradients[name][part] for name in values]
-            torch.autograd.backward(list(values.values()), shares, inputs=inputs)
+            backward_into(inputs, list(values.values()), shares)
         return output
 
 

@@ -10,6 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from drifting_spec import implements
+from drifting_torch._parameters import (
+    averaged_parameters,
+    check_state,
+    fitted,
+    misfit,
+    spread_over,
+    wide,
+)
 from drifting_torch._validation import check_integer, is_number
 
 
@@ -26,18 +34,38 @@ def clip_gradient_norm(parameters: Iterable[Tensor], limit: float | None) -> Ten
     gradients = [each.grad for each in parameters if each.grad is not None]
     if not gradients:
         raise ValueError("no parameter has a gradient, expected a backward pass before clipping")
-    device = gradients[0].device
-    wide = [
-        each.float() if each.dtype in (torch.float16, torch.bfloat16) else each
-        for each in gradients
-    ]
-    norms = [torch.linalg.vector_norm(each).to(device) for each in wide]
-    norm = torch.linalg.vector_norm(torch.stack(norms))
+    norm = _norm_of_all(gradients)
     if limit is not None:
         factor = (limit / norm).clamp(max=1.0)
         for each in gradients:
-            each.mul_(factor.to(each.device, each.dtype))
+            _own_part(each).mul_(factor.to(each.device, each.dtype))
     return norm
+
+
+def _norm_of_all(gradients: Sequence[Tensor]) -> Tensor:
+    """The norm over all gradients together, on the first one's device."""
+    norms: dict[object, list[Tensor]] = {}
+    for each in gradients:
+        narrow = each.dtype in (torch.float16, torch.bfloat16)
+        values = _values(each.float() if narrow else each)
+        # Those that are spread over the same processes are added up in one message.
+        norms.setdefault(spread_over(each), []).append(torch.linalg.vector_norm(values))
+    device = gradients[0].device
+    totals: list[Tensor] = []
+    for mesh, several in norms.items():
+        total = torch.linalg.vector_norm(torch.stack([each.to(device) for each in several]))
+        totals.append(total if mesh is None else total.full_tensor())  # pyright: ignore[reportAttributeAccessIssue] -- a DTensor's
+    return torch.linalg.vector_norm(torch.stack(totals))
+
+
+def _values(gradient: Tensor) -> Tensor:
+    """What a gradient holds: of a sparse one its values, those of the same entry added up."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
+def _own_part(gradient: Tensor) -> Tensor:
+    """What this process holds of a gradient, in the same memory."""
+    return gradient if spread_over(gradient) is None else gradient.to_local()  # pyright: ignore[reportAttributeAccessIssue] -- a DTensor's
 
 
 @implements("T8-warmup")
@@ -62,14 +90,23 @@ class MovingAverage:
 
     They start at the parameters as they are, on their devices. Averages are held in float32 at
     least: the steps of a decay of 0.9999 are below the spacing of narrower dtypes. Buffers are not
-    averaged: :meth:`applied` leaves the module's own.
+    averaged, nor are parameters of integers: :meth:`applied` leaves the module's own.
+
+    Averages follow a module that is cast, moved, or given further parameters, whose averages start
+    at what they are then. A module that lost parameters, or has them in another shape, is refused
+    by name: which of its averages still mean something, only its owner knows.
 
     Parameters
     ----------
     module
-        The module that is trained.
+        The module that is trained; compiled or in ``DistributedDataParallel`` if you like.
     decays
         Each in [0, 1); (0.999, 0.9995, 0.9998, 0.9999) for the system-level runs of Table 8.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For decays that are none, and parameters that have no values yet.
     """
 
     def __init__(self, module: nn.Module, decays: Sequence[float] = (0.999,)) -> None:
@@ -81,20 +118,64 @@ class MovingAverage:
             if not (is_number(decay) and 0 <= decay < 1):
                 raise ValueError(f"decays holds {decay}, expected numbers in [0, 1)")
         self._module = module
-        self._averages: dict[float, dict[str, Tensor]] = {
-            decay: {name: _wide(value).clone() for name, value in module.named_parameters()}
-            for decay in decays
-        }
+        values = averaged_parameters(module)
+        with _lasting():
+            self._averages: dict[float, dict[str, Tensor]] = {
+                decay: {name: wide(value).clone() for name, value in values.items()}
+                for decay in decays
+            }
 
-    @torch.no_grad()
+    def check(self) -> None:
+        """Demand that the averages fit the module as it is; ``ValueError`` names what does not."""
+        self._fitting()
+
+    def _fitting(self) -> dict[str, Tensor]:
+        """The module's parameters, all of which the averages fit or know nothing of."""
+        values = averaged_parameters(self._module)
+        averages = next(iter(self._averages.values()))
+        gone = [name for name in averages if name not in values]
+        misfits = [
+            problem
+            for name, value in values.items()
+            if name in averages and (problem := misfit(name, value, averages[name]))
+        ]
+        problems = [f"gone, or integers now: {', '.join(gone)}"] if gone else []
+        problems += [f"changed: {'; '.join(misfits)}"] if misfits else []
+        if problems:
+            raise ValueError(
+                "the module's parameters are not those of its averages any more; "
+                f"{'; '.join(problems)}: make a new MovingAverage"
+            )
+        return values
+
     def update(self) -> None:
-        """Take in the parameters as they are now; call once after each step of the optimiser."""
-        for decay, averages in self._averages.items():
-            for name, value in self._module.named_parameters():
-                averages[name].lerp_(_wide(value), 1 - decay)
+        """Take in the parameters as they are now; call once after each step of the optimiser.
+
+        ``ValueError`` for a module that the averages do not fit any more; none is updated then.
+        """
+        values = self._fitting()
+        with _lasting():
+            for decay, averages in self._averages.items():
+                for name, value in values.items():
+                    if name not in averages:
+                        averages[name] = wide(value).clone()
+                        continue
+                    now = wide(value)
+                    averages[name] = averages[name].to(now.device, now.dtype)
+                    averages[name].lerp_(now, 1 - decay)
 
     def averages(self, decay: float) -> Mapping[str, Tensor]:
-        """The averages of one decay by parameter name; ``KeyError`` for a decay not tracked."""
+        """The averages of one decay, by the names that the module's parameters have now.
+
+        ``KeyError`` for a decay not tracked.
+        """
+        names = {id(value): name for name, value in self._module.named_parameters()}
+        own = {
+            bare: names.get(id(each)) for bare, each in averaged_parameters(self._module).items()
+        }
+        return {own.get(bare) or bare: each for bare, each in self._of(decay).items()}
+
+    def _of(self, decay: float) -> dict[str, Tensor]:
         if decay not in self._averages:
             raise KeyError(f"decay {decay} is not tracked; tracked: {sorted(self._averages)}")
         return self._averages[decay]
@@ -102,49 +183,43 @@ class MovingAverage:
     @contextmanager
     @torch.no_grad()
     def applied(self, decay: float) -> Generator[nn.Module]:
-        """The module with the averages in its parameters; they are put back at the end."""
-        averages = self.averages(decay)
-        kept = {name: value.detach().clone() for name, value in self._module.named_parameters()}
+        """The module with the averages in its parameters; they are put back at the end.
+
+        ``ValueError`` for a module that the averages do not fit any more.
+        """
+        averages, values = self._of(decay), self._fitting()
+        lent = [(value, averages[name]) for name, value in values.items() if name in averages]
+        kept = [(value, value.detach().clone()) for value, _ in lent]
         try:
-            for name, value in self._module.named_parameters():
-                value.copy_(averages[name])
+            for value, average in lent:
+                value.copy_(average)
             yield self._module
         finally:
-            for name, value in self._module.named_parameters():
-                value.copy_(kept[name])
+            for value, before in kept:
+                value.copy_(before)
 
     def state_dict(self) -> dict[str, Any]:
-        """The averages by decay and parameter name, not copied."""
+        """The averages by decay and parameter name, not copied.
+
+        The names are those of the bare module, without what compiling or
+        ``DistributedDataParallel`` puts before them.
+        """
         return {"averages": self._averages}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over averages.
+        """Take over averages, of the same module in any wrapping, dtype and place.
 
-        ``ValueError`` where decays, parameters or their shapes are not these, ``KeyError`` if the
-        state is none; the averages are as before then.
+        ``ValueError`` where decays, parameters or their shapes are not these, ``KeyError`` or
+        ``TypeError`` if the state is none; the averages are as before then.
         """
-        if "averages" not in state:
-            raise KeyError(f"the state has {sorted(state)}, expected what state_dict() gave")
-        held: Mapping[float, Mapping[str, Tensor]] = state["averages"]
-        if set(held) != set(self._averages):
-            raise ValueError(
-                f"the state has decays {sorted(held)}, expected {sorted(self._averages)}"
-            )
-        for decay, averages in self._averages.items():
-            if set(held[decay]) != set(averages):
-                odd = sorted(set(held[decay]) ^ set(averages))
-                raise ValueError(f"the state and the module differ in the parameters {odd}")
-            for name, value in averages.items():
-                if held[decay][name].shape != value.shape:
-                    raise ValueError(
-                        f"the state has {name} of shape {tuple(held[decay][name].shape)}, expected "
-                        f"{tuple(value.shape)}"
-                    )
-        for decay, averages in self._averages.items():
-            for name, value in averages.items():
-                value.copy_(held[decay][name])
+        held = check_state(state, self._averages)
+        values = averaged_parameters(self._module)
+        with _lasting():
+            self._averages = {decay: fitted(held[decay], values) for decay in self._averages}
 
 
-def _wide(value: Tensor) -> Tensor:
-    narrow = value.dtype in (torch.float16, torch.bfloat16)
-    return value.detach().float() if narrow else value.detach()
+@contextmanager
+def _lasting() -> Generator[None]:
+    """Without graphs, and without making tensors that only inference mode may change."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield

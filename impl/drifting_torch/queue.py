@@ -15,16 +15,23 @@ CLASS_CAPACITY = 128
 GLOBAL_CAPACITY = 1000
 PUSH_SIZE = 64
 
+_HOST = torch.device("cpu")
+"""Where it is kept which samples are where, whatever the default device."""
+
 
 class _Ring:
     """First-in-first-out queues [queues, capacity, ...], addressed by age: 0 is the oldest."""
 
+    # What inference mode makes could not be pushed to outside of it.
+    @torch.inference_mode(False)
     def __init__(self, queues: int, capacity: int) -> None:
         self.capacity = capacity
-        self.count = torch.zeros(queues, dtype=torch.int64)
-        self._pushed = torch.zeros(queues, dtype=torch.int64)
+        self.count = torch.zeros(queues, dtype=torch.int64, device=_HOST)
+        self._pushed = torch.zeros_like(self.count)
         self.store: Tensor | None = None
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
     def push(self, samples: Tensor, queues: Tensor) -> None:
         """Append each sample to its queue, in order."""
         if self.store is None:
@@ -35,7 +42,7 @@ class _Ring:
         order = queues.argsort(stable=True)
         firsts = (totals.cumsum(0) - totals)[queues[order]]
         rank = torch.empty_like(queues)
-        rank[order] = torch.arange(len(queues)) - firsts
+        rank[order] = torch.arange(len(queues), device=_HOST) - firsts
         # Only the last ``capacity`` of them stay; the others would be overwritten at once.
         kept = rank >= totals[queues] - self.capacity
         slots = (self._pushed[queues] + rank) % self.capacity
@@ -53,15 +60,15 @@ class _Ring:
 
     def content(self, queue: int) -> Tensor:
         """All samples of one queue, the oldest first: [count, ...]."""
-        ages = torch.arange(int(self.count[queue]))
-        return self.at(torch.tensor([queue]), ages[None])[0]
+        ages = torch.arange(int(self.count[queue]), device=_HOST)
+        return self.at(torch.tensor([queue], device=_HOST), ages[None])[0]
 
     def draw(self, queues: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """``count`` distinct samples of each queue [L, count, ...], all orders equally likely."""
         keys = torch.rand(
             (len(queues), self.capacity), generator=generator, device=generator.device
         ).cpu()
-        empty = torch.arange(self.capacity)[None, :] >= self.count[queues][:, None]
+        empty = torch.arange(self.capacity, device=_HOST)[None, :] >= self.count[queues][:, None]
         ages = keys.masked_fill_(empty, 2.0).argsort(dim=1)[:, :count]
         return self.at(queues, ages)
 
@@ -198,12 +205,12 @@ class SampleQueue:
                 f"the global queue has {self.global_count} samples, needs {count}: a draw is "
                 f"without replacement (global_capacity is {self._global.capacity})"
             )
-        zeros = torch.zeros(labels_count, dtype=torch.int64)
+        zeros = torch.zeros(labels_count, dtype=torch.int64, device=_HOST)
         return self._global.draw(zeros, count, generator)
 
     def content(self, label: int) -> Tensor:
         """Samples held of a class, the oldest first [count, ...]; ``ValueError`` if it has none."""
-        found = int(self._labels("label", torch.tensor([label]))[0])
+        found = int(self._labels("label", torch.tensor([label], device=_HOST))[0])
         if not self._by_class.count[found]:
             raise ValueError(f"class {label} was never pushed")
         return self._by_class.content(found)
@@ -226,19 +233,22 @@ class SampleQueue:
     def load_state_dict(
         self, state: Mapping[str, Any], *, device: torch.device | str | None = None
     ) -> None:
-        """Hold what :meth:`state_dict` gave, on ``device`` (where the state lies if None).
+        """Hold what :meth:`state_dict` gave, on ``device`` (where the samples lie if None).
 
         ``ValueError`` if the state belongs to queues of other sizes or contradicts itself,
-        ``KeyError`` if it is none; the queue is as before then.
+        ``KeyError`` or ``TypeError`` if it is none; the queue is as before then.
         """
         self._check_state(state)
         by_class = _Ring(self.classes, self._by_class.capacity)
         shared = _Ring(1, self._global.capacity)
         if "samples" in state:
-            labels = torch.arange(self.classes).repeat_interleave(state["counts"].cpu())
-            by_class.push(state["samples"].to(device), labels)
-            newest = state["global_samples"].to(device)
-            shared.push(newest, torch.zeros(len(newest), dtype=torch.int64))
+            labels = torch.arange(self.classes, device=_HOST).repeat_interleave(
+                state["counts"].cpu()
+            )
+            samples: Tensor = state["samples"].to(device)
+            by_class.push(samples, labels)
+            newest = state["global_samples"].to(samples.device)
+            shared.push(newest, torch.zeros(len(newest), dtype=torch.int64, device=_HOST))
         self._by_class, self._global = by_class, shared
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
@@ -249,6 +259,9 @@ class SampleQueue:
         for name, value in self._sizes().items():
             if state[name] != value:
                 raise ValueError(f"the state has {name} {state[name]}, expected {value}")
+        _check_tensors(
+            state, [name for name in ("counts", "samples", "global_samples") if name in state]
+        )
         counts, held = state["counts"], len(state.get("samples", ()))
         if tuple(counts.shape) != (self.classes,) or int(counts.sum()) != held:
             raise ValueError(
@@ -256,10 +269,18 @@ class SampleQueue:
                 f"up to {int(counts.sum())}, expected one count for each of {self.classes} classes "
                 "and as many samples as they add up to"
             )
+        if int(counts.min()) < 0:
+            raise ValueError(f"the state has a count of {int(counts.min())}, expected at least 0")
         if held and (most := int(counts.max())) > self._by_class.capacity:
             raise ValueError(
                 f"the state has {most} samples of a class, expected at most "
                 f"{self._by_class.capacity}: class_capacity"
+            )
+        most = len(state.get("global_samples", ()))
+        if most > self._global.capacity:
+            raise ValueError(
+                f"the state has {most} global_samples, expected at most {self._global.capacity}: "
+                "global_capacity"
             )
 
     def _sizes(self) -> dict[str, int]:
@@ -284,3 +305,24 @@ class SampleQueue:
                 f"{name} holds {outside[0]}, expected classes from 0 to {self.classes - 1}"
             )
         return found
+
+
+def _check_tensors(state: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Demand tensors, of integers the counts, and samples that one queue could hold."""
+    for name in names:
+        value = state[name]
+        if not isinstance(value, Tensor):
+            raise TypeError(f"the state's {name} is {type(value).__name__}, expected a tensor")
+        if not value.dim():
+            raise ValueError(f"the state's {name} is a single number, expected several")
+    counts = state["counts"]
+    if counts.dtype.is_floating_point or counts.dtype.is_complex or counts.dtype == torch.bool:
+        raise TypeError(f"the state's counts has dtype {counts.dtype}, expected an integer dtype")
+    if "samples" not in names:
+        return
+    own, shared = state["samples"], state["global_samples"]
+    if own.shape[1:] != shared.shape[1:] or own.dtype != shared.dtype:
+        raise ValueError(
+            f"the state has samples {tuple(own.shape)} of {own.dtype} and global_samples "
+            f"{tuple(shared.shape)} of {shared.dtype}, expected one kind of sample"
+        )

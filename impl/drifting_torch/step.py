@@ -108,6 +108,8 @@ def grouped_drift_training_step(
     scaler = _working_scaler(scaler, config)
     check_evaluated("encoder", encoder)
     check_evaluated("decoder", decoder)
+    if isinstance(average, MovingAverage):
+        average.check()  # now, as the parameters are updated by the time that it follows them
     size = inputs.groups[0] * inputs.groups[1]
     if config.micro_batches > size:
         raise ValueError(
@@ -175,7 +177,12 @@ def _update(
         optimizer.step()
         return norm, True
     scaler.unscale_(optimizer)
-    norm = clip_gradient_norm(parameters, limit)
-    scaler.step(optimizer)
+    try:
+        norm = clip_gradient_norm(parameters, limit)
+        scaler.step(optimizer)
+    except BaseException:
+        # The scaler would take the next step's gradients for unscaled ones; its scale stays.
+        scaler.update(scaler.get_scale())
+        raise
     scaler.update()
     return norm, bool(norm.isfinite())

@@ -11,6 +11,7 @@ from torch import Tensor
 from drifting_spec import implements
 from drifting_torch._problem import Problem
 from drifting_torch._validation import is_number
+from drifting_torch._weights import TargetWeights
 from drifting_torch.feature_loss import (
     FeatureDriftingConfig,
     FeatureDriftingLossOutput,
@@ -21,7 +22,7 @@ from drifting_torch.feature_loss import (
     total_of,
     vanilla_problem,
 )
-from drifting_torch.loss import DriftingLossOutput, Weights, solve_each
+from drifting_torch.loss import DriftingLossOutput, solve_each
 
 Features = Tensor | Mapping[str, Tensor]
 """One feature, or several by name."""
@@ -86,17 +87,17 @@ def stream_drifting_loss(
     config = check_config(config)
     raw = (generated_samples, positive_samples, unconditional_samples)
     terms: dict[str, DriftingLossOutput] = {}
-    made: Weights = {}
+    weights = TargetWeights(unconditional_weight)
     arriving = _Arriving(gradient)
     vanilla: list[tuple[str, Tensor, Problem]] = []
 
     def problems(features: Iterable[Feature]) -> Iterator[tuple[str, Tensor, Problem]]:
         if config.include_raw_drift_loss and not vanilla:  # checked before the first backward
-            vanilla.append(vanilla_problem(raw, unconditional_weight, config, validate))
+            vanilla.append(vanilla_problem(raw, weights, config, validate))
         for key, samples in features:
             if config.include_raw_drift_loss and isinstance(samples[0], Tensor):  # pyright: ignore[reportUnnecessaryIsInstance] -- callers need not be type-checked
                 check_grouped(samples[0], generated_samples)
-            yield feature_problem(key, samples, unconditional_weight, config, validate, made)
+            yield feature_problem(key, samples, weights, config, validate)
 
     for tap in taps:
         features = _features(tap)
@@ -149,6 +150,11 @@ class _Arriving:
     def __init__(self, gradient: float | Tensor) -> None:
         if not (is_number(gradient) or (isinstance(gradient, Tensor) and gradient.dim() == 0)):
             raise TypeError(f"gradient is {gradient!r}, expected a number or a tensor []")
+        if isinstance(gradient, Tensor) and gradient.requires_grad:
+            raise ValueError(
+                "gradient requires a gradient, expected one that does not: the backward pass of a "
+                "stream keeps no graph to differentiate (feature_space_drifting_loss does)"
+            )
         self.gradient = gradient
         self.made: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
@@ -171,6 +177,6 @@ def _handed_back(
     if losses:
         torch.autograd.backward(losses, [arriving.at(loss) for loss in losses])
     return {
-        key: replace(term, loss=term.loss.detach(), per_label=term.per_label.detach())
+        key: replace(term, loss=term.loss.detach(), per_label=term.per_label.detach(), problem=None)
         for key, term in terms.items()
     }

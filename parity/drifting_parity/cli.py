@@ -4,21 +4,25 @@ Everything heavy (NumPy, SciPy, PyTorch, rich) is imported by the command that n
 ``--help``, ``list`` and ``explain`` answer at once.
 
 Exit statuses: 0 as expected; 1 parity broken; 2 bad usage or configuration; 3 the implementation
-could not be judged; 130 interrupted.
+could not be judged; 130 interrupted. Output that could not be written is 2 as well.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from drifting_parity.errors import USAGE, CommandError
+from drifting_parity.commands.output import silence_stdout, write_out
+from drifting_parity.errors import INTERRUPTED, USAGE, CommandError
 
-INTERRUPTED: Final = 130
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
 BROKEN_PIPE: Final = 141
 """What a shell shows for a program that SIGPIPE ended."""
 
@@ -31,6 +35,13 @@ COLUMNS: Final = ("ablation", "latent-B/2", "latent-L/2", "pixel-B/16", "pixel-L
 
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help, or fail: argparse would say nothing of a full disk."""
+        if file is None:
+            write_out(self.format_help())
+        else:
+            super().print_help(file)
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"error: {message} (see {self.prog} --help)\n")
@@ -45,7 +56,7 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from importlib import metadata
 
-        sys.stdout.write(f"{parser.prog} {metadata.version('drifting-parity')}\n")
+        write_out(f"{parser.prog} {metadata.version('drifting-parity')}\n")
         parser.exit()
 
 
@@ -53,6 +64,16 @@ def _seed(text: str) -> int:
     value = int(text) if text.isascii() and text.isdigit() else -1
     if not 0 <= value < 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not an integer from 0 to 2**32 - 1")
+    return value
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return value
 
 
@@ -140,6 +161,25 @@ def _add_report(commands: Any) -> None:
     option("--output", metavar="FILE", help="write the report there, whole or not at all")
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
+    _add_limits(report)
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    """What a ``python:`` implementation may use of time and memory."""
+    command.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=_positive,
+        default=60.0,
+        help="for each call of a python: implementation, which runs in a process of its own "
+        "(default: 60; four times that for its import)",
+    )
+    command.add_argument(
+        "--memory",
+        metavar="GIB",
+        type=_positive,
+        help="that its process may hold (default: half of the machine's)",
+    )
 
 
 def _add_fingerprint(commands: Any) -> None:
@@ -166,6 +206,7 @@ def _add_fingerprint(commands: Any) -> None:
     option("--format", choices=("terminal", "json"), default="terminal", help="default: terminal")
     option("--output", metavar="FILE", help="write it there, whole or not at all")
     option("--seed", metavar="N", type=_seed, default=0, help="of the fresh cases (default: 0)")
+    _add_limits(command)
 
 
 def _add_gate(commands: Any) -> None:
@@ -185,6 +226,7 @@ def _add_gate(commands: Any) -> None:
     option("--readings", metavar="SET", help="what to hold it to (default: what FILE says)")
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
+    _add_limits(gate)
     option("--format", choices=FORMATS, default="terminal", help="default: terminal")
     option("--output", metavar="FILE", help="write the answer there, whole or not at all")
     option(
@@ -197,6 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Usage errors leave through ``SystemExit(2)``, as argparse does it.
     """
+    _replace_closed_streams()
     _tolerate_narrow_encodings()
     try:
         known = parser()
@@ -205,7 +248,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known.print_help()
             return 0
         status = _run(options)
-        sys.stdout.flush()
     except CommandError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return problem.status
@@ -213,8 +255,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read the output has left. Python flushes stdout once more at exit: into nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has left.
+        silence_stdout()
         return BROKEN_PIPE
     return status
 
@@ -244,8 +286,27 @@ def _run(options: argparse.Namespace) -> int:
         from drifting_parity.commands.listing import listing
 
         text = listing(options.kind, options.format)
-    sys.stdout.write(text)
+    write_out(text)
     return 0
+
+
+class _Closed(io.StringIO):
+    """Standard output that was closed before the program began."""
+
+    def flush(self) -> None:
+        """Fail, as writing to it does."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+
+def _replace_closed_streams() -> None:
+    """Where a standard stream is closed, keep its place, lest a file is opened in it."""
+    if sys.stdout is None or sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        while os.open(os.devnull, os.O_RDWR) <= 2:
+            pass
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] -- as with >&-
+        sys.stdout = _Closed()
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]
+        sys.stderr = io.StringIO()
 
 
 def _tolerate_narrow_encodings() -> None:

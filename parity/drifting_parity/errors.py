@@ -13,6 +13,8 @@ USAGE: Final = 2
 """Bad usage or configuration."""
 UNJUDGED: Final = 3
 """The implementation could not be judged: it did not load, or it crashed."""
+INTERRUPTED: Final = 130
+"""Interrupted by the user; what a shell shows for SIGINT."""
 
 
 class CommandError(Exception):

@@ -42,6 +42,7 @@ def test_property(
     subject: Subject, judged_property: Property[Any], drawn_by_hypothesis: hypothesis.settings
 ) -> None:
     """Put one property, on inputs that Hypothesis draws and shrinks, to one subject."""
+    subject.adapter.conduct()  # what is told from here on belongs to this test
 
     @drawn_by_hypothesis
     @hypothesis.given(data=st.data())
@@ -59,5 +60,9 @@ def test_property(
             if not item.passed:
                 command = subject.command(item.clauses[0])
                 raise AssertionError(f"{complaint(item)}\n  {command}")
+        for act in subject.adapter.conduct():
+            if act.failing:
+                command = subject.command(judged_property.clauses[0])
+                raise AssertionError(f"{judged_property.id}: it {act}\n  {command}")
 
     holds()

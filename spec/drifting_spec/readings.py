@@ -216,6 +216,10 @@ RELEASE: Final = Readings(
     std="population_eps",
     patch_remainder="skip",
 )
+"""What the authors' JAX code does. Not for few channels, as points in a plane: while the generated
+samples coincide its affinity floor outweighs the kernel, every sample is drawn to the mean of the
+positives, and a generator stays there (J-01); ``RELEASE.with_reading("affinity_floor", "none")``
+does not."""
 SEED: Final = Readings(
     self_mask="add_1e6",
     affinity_floor="1e-12",

@@ -10,6 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from drifting_parity.adapters.conduct import Conduct
 from drifting_parity.cases import (
     Array,
     DType,
@@ -30,6 +31,13 @@ from drifting_spec import Readings
 
 class NotObservable(Exception):  # noqa: N818 -- no error: an answer that an adapter may give
     """The implementation does not show this, or cannot take this case; the message says why."""
+
+
+class ImplementationError(Exception):
+    """What the implementation did in place of answering, in words.
+
+    Raised for code that runs in a process of its own, where its exceptions stay.
+    """
 
 
 class QueueSubject(Protocol):
@@ -69,6 +77,22 @@ class Adapter:
     by_definition: bool = False
     dtypes: tuple[DType, ...] = ("float64", "float32")
     devices: tuple[str, ...] = ("cpu",)
+
+    # For the harness.
+
+    def offers(self, method: str) -> bool:
+        """Whether the adapter overrides ``method``."""
+        return getattr(type(self), method) is not getattr(Adapter, method)
+
+    def conduct(self) -> list[Conduct]:
+        """What the implementation did beside answering since this was last asked."""
+        return []
+
+    def close(self) -> list[Conduct]:
+        """End whatever it runs in; what is left to tell of its conduct."""
+        return self.conduct()
+
+    # For the implementation: whatever it has.
 
     def field(self, case: FieldCase, readings: Readings, setting: Setting) -> Array:
         """V [N, C] of Algorithm 2 at the case's inputs."""

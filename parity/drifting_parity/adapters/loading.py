@@ -9,10 +9,14 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from drifting_parity.adapters.base import Adapter
 from drifting_parity.errors import nearest
+from drifting_parity.plain import LONGEST, plain
+
+if TYPE_CHECKING:
+    from drifting_parity.adapters.process.judged_process import Limits
 
 BUILTIN = ("drifting_torch", "drifting_reference")
 
@@ -25,24 +29,44 @@ class AdapterError(Exception):
         self.usage = usage
 
 
-def load_adapter(target: str) -> Adapter:
+def load_adapter(target: str, limits: Limits | None = None) -> Adapter:
     """Load the adapter named by ``builtin:NAME``, ``python:package.module:attribute`` or a file's.
 
-    A Python target is imported with the working directory on the path, ``python:file.py:attribute``
-    with the file's folder; the attribute is an :class:`Adapter`, or a class of one that takes no
+    A Python target is imported, and then asked, in a process of its own that keeps to ``limits``
+    (60 s for each call and half of the memory, if not given); the builtins are this project's own
+    code and run in this process, where a debugger sees them.
+
+    A module is imported with the working directory on the path, ``python:file.py:attribute`` with
+    the file's folder; the attribute is an :class:`Adapter`, or a class of one that takes no
     arguments. Raises :class:`AdapterError`, with file and line where the module itself breaks.
     """
     kind, _, rest = target.partition(":")
     if kind == "builtin":
         return _builtin(rest)
     if kind == "python":
-        return _python(rest)
+        _parts(rest)
+        return _isolated(target, limits)
     raise AdapterError(
         f"implementation {target!r} is of an unknown kind {kind!r}, expected "
         "builtin:drifting_torch, builtin:drifting_reference, python:package.module:attribute or "
         "python:file.py:attribute",
         usage=True,
     )
+
+
+def load_here(target: str) -> Adapter:
+    """Load a ``python:`` target in this process: for the process of judged code alone."""
+    return _python(target.partition(":")[2])
+
+
+def _isolated(target: str, limits: Limits | None) -> Adapter:
+    from drifting_parity.adapters.process.isolated import LoadingError, isolated
+    from drifting_parity.adapters.process.judged_process import Limits, usual_memory
+
+    try:
+        return isolated(target, limits or Limits(memory=usual_memory()))
+    except LoadingError as problem:
+        raise AdapterError(str(problem), usage=False) from problem
 
 
 def _builtin(name: str) -> Adapter:
@@ -57,7 +81,7 @@ def _builtin(name: str) -> Adapter:
     raise AdapterError(f"no builtin {name!r}, expected one of: {', '.join(BUILTIN)}", usage=True)
 
 
-def _python(target: str) -> Adapter:
+def _parts(target: str) -> tuple[str, str]:
     home, _, attribute = target.rpartition(":")
     if not home or not attribute:
         raise AdapterError(
@@ -65,11 +89,16 @@ def _python(target: str) -> Adapter:
             "python:file.py:attribute",
             usage=True,
         )
+    return home, attribute
+
+
+def _python(target: str) -> Adapter:
+    home, attribute = _parts(target)
     try:
         module = _file(home) if home.endswith(".py") else _module(home)
     except Exception as error:
         raise AdapterError(
-            f"python:{target} did not load: {type(error).__name__}: {error}{_place(error)}",
+            f"python:{target} did not load: {_said(error)}{_place(error)}",
             usage=False,
         ) from error
     if not hasattr(module, attribute):
@@ -112,6 +141,11 @@ def _file(path: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _said(error: BaseException) -> str:
+    # Cut by itself, so that the place after it is seen.
+    return plain(f"{type(error).__name__}: {error}", LONGEST // 2)
 
 
 def _place(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.conduct import Conduct
 from drifting_parity.adapters.reference_adapter import weight_dtype
 from drifting_parity.cases import (
     PAPER_TEMPERATURES,
@@ -107,6 +108,7 @@ class TorchAdapter(Adapter):
     def __init__(self, name: str, loss: LossFunction) -> None:
         self.name = name
         self._loss = loss
+        self._conduct: list[Conduct] = []
         parameters = inspect.signature(loss).parameters.values()
         open_ended = any(each.kind is each.VAR_KEYWORD for each in parameters)
         named = {each.name: each for each in parameters if each.kind is not each.VAR_KEYWORD}
@@ -132,8 +134,12 @@ class TorchAdapter(Adapter):
             if name not in self._takes and not usual:
                 raise NotObservable(f"the function takes no {name}")
         taken = {name: value for name, value in given.items() if name in self._takes}
+        before = {
+            name: tensor.detach().clone() for name, tensor in tensors.items() if tensor is not None
+        }
         with autocast(setting):
             value = self._loss(**taken)
+        self._notice_changes(before, tensors)
         if not isinstance(value, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(
                 f"the loss function returned {type(value).__name__}, expected a scalar tensor"
@@ -141,6 +147,20 @@ class TorchAdapter(Adapter):
         if value.dim() != 0:
             raise NotObservable(f"the loss has shape {tuple(value.shape)}, expected a scalar")
         return backward_observation(value, tensors, setting)
+
+    def _notice_changes(
+        self, before: Mapping[str, Tensor], after: Mapping[str, Tensor | None]
+    ) -> None:
+        """Note inputs that the function changed in place: its caller's samples."""
+        for name, kept in before.items():
+            now = after[name]
+            if now is None or not torch.equal(kept.nan_to_num(), now.detach().nan_to_num()):
+                self._conduct.append(Conduct("inputs", f"changed its input {name} in place"))
+
+    def conduct(self) -> list[Conduct]:
+        """Inputs that the function changed since this was last asked."""
+        told, self._conduct = self._conduct, []
+        return told
 
 
 def loss_tensors(case: LossCase, setting: Setting) -> dict[str, Tensor | None]:

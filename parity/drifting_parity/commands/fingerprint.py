@@ -6,11 +6,12 @@ import argparse
 import json
 import math
 import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from drifting_parity.commands.output import check_writable, write_whole
-from drifting_parity.commands.report import load_named, parsed_readings
+from drifting_parity.adapters.conduct import together
+from drifting_parity.commands.output import output_path, write_out, write_whole
+from drifting_parity.commands.report import limits, load_named, parsed_readings
 from drifting_parity.errors import UNJUDGED
 from drifting_parity.explanation.data import Explanation
 from drifting_parity.explanation.fingerprint import fingerprint
@@ -19,18 +20,20 @@ from drifting_parity.explanation.wording import as_text, first_screen, verdict
 
 def run_fingerprint(options: argparse.Namespace) -> int:
     """Carry out the command: 0 as asked for, 1 where it differs, 3 where nothing was answered."""
+    output = output_path(options.output)
     readings = parsed_readings(options.readings)
-    adapter = load_named(options.implementation)
-    output = None if options.output is None else Path(options.output)
-    if output is not None:
-        check_writable(output)
+    adapter = load_named(options.implementation, limits(options))
     explanation = fingerprint(adapter, readings, name=options.implementation, seed=options.seed)
+    conduct = together([*adapter.conduct(), *adapter.close()])
+    explanation = replace(explanation, notes=(*explanation.notes, *map(str, conduct)))
     text = render(explanation, options.format)
     if output is None:
-        sys.stdout.write(text)
+        write_out(text)
     else:
         write_whole(output, text)
-        print(f"{verdict(explanation)}\nwritten to {output}", file=sys.stderr)
+        print(f"{verdict(explanation)}\nwritten to {options.output}", file=sys.stderr)
+    if any(item.failing for item in conduct):
+        return max(1, status(explanation))
     return status(explanation)
 
 

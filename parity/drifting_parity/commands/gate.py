@@ -6,11 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from drifting_parity.commands.output import check_writable, write_whole
+from drifting_parity.commands.output import (
+    check_writable,
+    output_path,
+    write_out,
+    write_whole,
+)
 from drifting_parity.commands.report import judged, make_request
 from drifting_parity.errors import BROKEN, UNJUDGED, CommandError
 from drifting_parity.gate import findings as gate
 from drifting_parity.gate.expectations import read_expectations
+from drifting_parity.report import wording
 from drifting_parity.report.data import Report
 
 FORMATS = {"terminal": gate.to_text, "json": gate.to_json, "markdown": gate.to_markdown}
@@ -19,9 +25,7 @@ FORMATS = {"terminal": gate.to_text, "json": gate.to_json, "markdown": gate.to_m
 def run_gate(options: argparse.Namespace) -> int:
     """Carry out the command and return its exit status; :class:`CommandError` for bad usage."""
     path = Path(options.expectations)
-    output = None if options.output is None else Path(options.output)
-    if output is not None:
-        check_writable(output)
+    output = output_path(options.output)
     if options.write:
         return _write(options, path)
     expected = read_expectations(path)
@@ -31,10 +35,10 @@ def run_gate(options: argparse.Namespace) -> int:
     found = gate.findings(expected, report)
     text = FORMATS[options.format](report, found)
     if output is None:
-        sys.stdout.write(text)
+        write_out(text)
     else:
         write_whole(output, text)
-        print(f"{gate.conclusion(report, found)}\nwritten to {output}", file=sys.stderr)
+        print(f"{gate.conclusion(report, found)}\nwritten to {options.output}", file=sys.stderr)
     return BROKEN if found else 0
 
 
@@ -42,7 +46,7 @@ def _write(options: argparse.Namespace, path: Path) -> int:
     """Draft the file of what was found, where none stands yet."""
     if path.exists():
         raise CommandError(f"--write: {path} exists already, expected a new file")
-    check_writable(path)
+    path = check_writable(path)
     options.implementation = options.implementation or "builtin:drifting_torch"
     options.readings = options.readings or "paper"
     report = _report(options)
@@ -55,6 +59,9 @@ def _report(options: argparse.Namespace) -> Report:
     """Judge every clause; what cannot be judged at all is exit status 3."""
     options.clause, options.device, options.dtype = "*", "cpu", None
     report = judged(make_request(options))
+    if report.interrupted:
+        # Half of a report says nothing about what is declared.
+        raise KeyboardInterrupt
     if report.exit_status == UNJUDGED:
-        raise CommandError(f"--implementation: {report.implementation} shows no clause", UNJUDGED)
+        raise CommandError(f"--implementation: {wording.conclusion(report)}", UNJUDGED)
     return report

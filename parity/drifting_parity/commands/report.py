@@ -8,16 +8,16 @@ import fnmatch
 import json
 import shutil
 import sys
-import traceback
 from collections.abc import Generator
-from pathlib import Path
 from typing import cast
 
 from drifting_parity.adapters import Adapter, AdapterError, load_adapter
+from drifting_parity.adapters.process.judged_process import Limits, usual_memory
 from drifting_parity.cases import DType, Setting
-from drifting_parity.commands.output import check_writable, write_whole
-from drifting_parity.errors import UNJUDGED, CommandError, nearest
+from drifting_parity.commands.output import output_path, write_out, write_whole
+from drifting_parity.errors import INTERRUPTED, UNJUDGED, CommandError, nearest
 from drifting_parity.judge.verdicts import Progress, Request, judge
+from drifting_parity.plain import described, plain
 from drifting_parity.report.as_json import to_json
 from drifting_parity.report.data import Report
 from drifting_spec import Readings, ReadingsError, parse_readings
@@ -32,19 +32,22 @@ BAR_WIDTH = 42
 
 def report(options: argparse.Namespace) -> int:
     """Carry out the command and return its exit status; :class:`CommandError` for bad usage."""
+    output = output_path(options.output)
     request = make_request(options)
-    output = None if options.output is None else Path(options.output)
-    if output is not None:
-        check_writable(output)
     found = judged(request)
     if output is None:
-        sys.stdout.write(render(found, options.format, to_terminal=sys.stdout.isatty()))
+        write_out(render(found, options.format, to_terminal=sys.stdout.isatty()))
     else:
-        write_whole(output, render(found, options.format, to_terminal=False))
         from drifting_parity.report.wording import conclusion
 
-        print(f"{conclusion(found)}\nwritten to {output}", file=sys.stderr)
-    return found.exit_status
+        print(conclusion(found), file=sys.stderr)
+        if found.interrupted:
+            # What was written there before is worth more than a part of a report.
+            print(f"not written to {options.output}", file=sys.stderr)
+        else:
+            write_whole(output, render(found, options.format, to_terminal=False))
+            print(f"written to {options.output}", file=sys.stderr)
+    return INTERRUPTED if found.interrupted else found.exit_status
 
 
 def judged(request: Request) -> Report:
@@ -54,7 +57,8 @@ def judged(request: Request) -> Report:
             return judge(request, progress)
     except Exception as problem:
         raise CommandError(
-            f"--implementation: {request.target} could not be judged: {_short(problem)}", UNJUDGED
+            f"--implementation: {plain(request.target)} could not be judged: {described(problem)}",
+            UNJUDGED,
         ) from problem
 
 
@@ -79,7 +83,7 @@ def make_request(options: argparse.Namespace) -> Request:
     if not any(fnmatch.fnmatchcase(clause, options.clause) for clause in ids):
         hint = nearest(options.clause, ids, "see `drifting-parity list clauses`")
         raise CommandError(f"--clause: no clause matches {options.clause!r}; {hint}")
-    adapter = load_named(options.implementation)
+    adapter = load_named(options.implementation, limits(options))
     dtype = options.dtype or ("float64" if "float64" in adapter.dtypes else adapter.dtypes[0])
     _offered("--dtype", dtype, dtype, adapter, adapter.dtypes)
     _offered("--device", options.device, options.device.partition(":")[0], adapter, adapter.devices)
@@ -94,6 +98,12 @@ def make_request(options: argparse.Namespace) -> Request:
     )
 
 
+def limits(options: argparse.Namespace) -> Limits:
+    """What judged code may use, from ``--timeout`` and ``--memory``."""
+    memory = usual_memory() if options.memory is None else int(options.memory * 2**30)
+    return Limits(options.timeout, memory)
+
+
 def parsed_readings(text: str) -> Readings:
     """The readings that ``--readings`` names; :class:`CommandError` says what is wrong."""
     try:
@@ -102,18 +112,13 @@ def parsed_readings(text: str) -> Readings:
         raise CommandError(f"--readings: {problem}") from problem
 
 
-def load_named(target: str) -> Adapter:
+def load_named(target: str, allowed: Limits) -> Adapter:
     """The adapter that ``--implementation`` names; :class:`CommandError` says what is wrong."""
     try:
-        return load_adapter(target)
+        return load_adapter(target, allowed)
     except AdapterError as problem:
         raise CommandError(
             f"--implementation: {problem}", 2 if problem.usage else UNJUDGED
-        ) from problem
-    except (Exception, SystemExit) as problem:
-        # Importing an implementation runs its code, which may do anything, even leave.
-        raise CommandError(
-            f"--implementation: {target} did not load: {_short(problem)}", UNJUDGED
         ) from problem
 
 
@@ -122,16 +127,6 @@ def _offered(
 ) -> None:
     if given not in offered and family not in offered:
         raise CommandError(f"{option}: {adapter.name} offers {', '.join(offered)}, not {given!r}")
-
-
-def _short(problem: BaseException) -> str:
-    """Put an exception on one line, with the place it came from."""
-    text = " ".join(f"{type(problem).__name__}: {problem}".split())
-    frames = traceback.extract_tb(problem.__traceback__)
-    if not frames:
-        return text
-    last = frames[-1]
-    return f"{text} ({Path(last.filename).name}, line {last.lineno}, in {last.name})"
 
 
 @contextlib.contextmanager

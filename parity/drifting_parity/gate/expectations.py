@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
+from drifting_parity.commands.output import read_file
 from drifting_parity.errors import CommandError, nearest
 from drifting_spec import AXES
 from drifting_spec.registry import load
@@ -78,9 +79,11 @@ VERDICTS: Final = ("deviates", "raises")
 def read_expectations(path: Path) -> Expectations:
     """Read a file; :class:`CommandError` (status 2) names the entry and what would be right."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(read_file(path))
     except OSError as problem:
         raise _refusal(f"{path} cannot be read: {problem.strerror}") from problem
+    except RecursionError as problem:
+        raise _refusal(f"{path} is nested too deeply to be read") from problem
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
         raise _refusal(f"{path} is no TOML: {problem}") from problem
     try:
@@ -147,9 +150,19 @@ def _entry(kind: type[Any], values: Mapping[str, Any], where: str) -> Any:
         raise CommandError(f"{where}: reason is empty, expected why this is accepted")
     if "low" in values and not values["low"] <= values["high"]:
         raise CommandError(f"{where}: low {values['low']} is not below high {values['high']}")
+    if "low" in values and not _bounded(values["low"], values["high"]):
+        raise CommandError(
+            f"{where}: the band {values['low']} to {values['high']} has no end, expected two "
+            "finite numbers, or twice inf for an error that is infinite"
+        )
     for problem in _unknown(kind, values):
         raise CommandError(f"{where}: {problem}")
     return kind(**values)
+
+
+def _bounded(low: float, high: float) -> bool:
+    """Whether a band can be left; an infinite headroom is a band of its own."""
+    return (math.isfinite(low) and math.isfinite(high)) or low == high == math.inf
 
 
 def _is_number(value: Any) -> bool:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from drifting_parity.checks.core import Context
 from drifting_parity.explanation.data import Explanation, ReadingStatement
 from drifting_parity.explanation.fingerprint import fingerprint
+from drifting_parity.explanation.probes import field_probes, loss_probes
 from drifting_parity.report.data import NO_READING, AxisReport
 from drifting_spec import Readings
 
 NOT_OBSERVABLE = "not observable"
+
+PROBES = (*loss_probes(), *field_probes())
+"""What is put to an implementation."""
 
 
 def observe(context: Context) -> tuple[Readings, list[AxisReport]]:

@@ -10,20 +10,30 @@ from __future__ import annotations
 import fnmatch
 import platform
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Final
 
-from drifting_parity.adapters.base import Adapter, NotObservable, fixed
+import numpy as np
+
+from drifting_parity.adapters.base import Adapter, ImplementationError, NotObservable, fixed
+from drifting_parity.adapters.conduct import Conduct, together
 from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
 from drifting_parity.judge import axes
 from drifting_parity.measure import Figure, Measurement
-from drifting_parity.report.data import CheckOutcome, ClauseReport, Report, Verdict
-from drifting_parity.witnesses import measure
+from drifting_parity.plain import described, plain
+from drifting_parity.report.data import (
+    AxisReport,
+    CheckOutcome,
+    ClauseReport,
+    Report,
+    Verdict,
+)
+from drifting_parity.witnesses import Effect, measure
 from drifting_spec import Readings
 from drifting_spec.registry import Clause, load
 
@@ -33,6 +43,7 @@ _OF_THE_WHOLE: Final = ("loss", "gradient", "∂L", "implied", "finite differenc
 """Words in the names of quantities that come from the loss or its gradient."""
 
 _MOST_ROOTS: Final = 4
+_MOST_ERRORS: Final = 3
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps are done, and how many there are."""
@@ -63,22 +74,31 @@ class Request:
 
 
 def run_check(check: Check, context: Context) -> CheckOutcome:
-    """Run one check; what the implementation raises is part of the outcome."""
+    """Run one check; what the implementation raises, or does beside answering, is part of it.
+
+    A check in whose calls the implementation changed its inputs or left the process counts as
+    raising, whatever was measured.
+    """
     started = time.perf_counter()
     measurements: list[Measurement] = []
     figures: list[Figure] = []
     reason = error = ""
     try:
-        for item in check.run(context):
-            if isinstance(item, Figure):
-                figures.append(item)
-            else:
-                measurements.append(item)
+        with _numbers_of(context.adapter):
+            for item in check.run(context):
+                if isinstance(item, Figure):
+                    figures.append(item)
+                else:
+                    measurements.append(item)
     except NotObservable as answer:
-        reason = str(answer)
+        reason = plain(str(answer))
+    except ImplementationError as problem:
+        error = plain(str(problem))
     except Exception as problem:
-        last = traceback.extract_tb(problem.__traceback__)[-1]
-        error = f"{type(problem).__name__}: {problem} ({last.name}, line {last.lineno})"
+        error = described(problem)
+    conduct = context.adapter.conduct()
+    if not error:
+        error = next((str(item) for item in conduct if item.failing), "")
     if context.adapter.by_definition and not check.independent:
         measurements = [replace(item, by_definition=True) for item in measurements]
     return CheckOutcome(
@@ -90,8 +110,17 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
         figures=tuple(figures),
         not_observable="" if measurements else reason,
         error=error,
+        conduct=tuple(conduct),
         seconds=time.perf_counter() - started,
     )
+
+
+def _numbers_of(adapter: Adapter) -> AbstractContextManager[object]:
+    """Let NaN and infinity through: what an implementation answers is the measurements' to judge.
+
+    The reference's own arithmetic keeps NumPy's warnings.
+    """
+    return nullcontext() if adapter.by_definition else np.errstate(all="ignore")
 
 
 def judge(request: Request, progress: Progress | None = None) -> Report:
@@ -106,25 +135,25 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
     context = Context(
         request.adapter, request.readings, request.setting, spec, request.seed, request.quick
     )
-    report_progress = progress or _silent
     chosen = [check for check in CHECKS if set(check.clauses) & set(wanted)]
-    report_progress("finding the readings it takes", 0, len(chosen) + 1)
-    observed, axis_reports = axes.observe(context)
-    adapter = request.adapter
-    if observed != request.readings:
-        # It did not take what it was asked for, so it cannot be held to yet other readings.
-        adapter = fixed(adapter)
-    judged = replace(context, adapter=adapter, readings=observed)
-    outcomes: list[CheckOutcome] = []
-    for position, check in enumerate(chosen):
-        report_progress(check.title, position + 1, len(chosen) + 1)
-        if check.applies(judged.readings):
-            outcomes.append(run_check(check, judged))
-    report_progress("measuring the effects of deltas", len(chosen), len(chosen) + 1)
-    effects = measure() if request.clause_glob == "*" else ()
-    report_progress("done", len(chosen) + 1, len(chosen) + 1)
+    run = _Run(context, chosen, progress or _silent)
+    effects: tuple[Effect, ...] = ()
+    try:
+        run.everything()
+        if request.clause_glob == "*":
+            run.tell("measuring the effects of deltas", len(chosen))
+            effects = measure()
+        run.tell("done", len(chosen) + 1)
+    except KeyboardInterrupt:
+        interrupted = f"after {run.position} of {len(chosen)} checks"
+    else:
+        interrupted = ""
+    conduct = together([*run.conduct, *request.adapter.close()])
+    observed, outcomes = run.observed, run.outcomes
     differing = request.readings.differing(observed)
     clauses = _verdicts(wanted.values(), outcomes, differing, observed, request)
+    if interrupted:
+        clauses = _as_far_as_judged(clauses, chosen[run.position :])
     return Report(
         implementation=request.target,
         readings=str(request.readings),
@@ -138,12 +167,66 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         },
         tool={"name": "drifting-parity", "version": metadata.version("drifting-parity")},
         clauses=tuple(clauses),
-        axes=tuple(axis_reports),
+        axes=tuple(run.axes),
         outcomes=tuple(outcomes),
         sections=spec.sections,
         seconds=time.perf_counter() - started,
         effects=effects,
+        conduct=conduct,
+        interrupted=interrupted,
     )
+
+
+@dataclass
+class _Run:
+    """The part of judging that takes time; what it holds stays true if it is interrupted."""
+
+    context: Context
+    chosen: Sequence[Check]
+    progress: Progress
+    position: int = 0
+    axes: list[AxisReport] = field(default_factory=list[AxisReport])
+    outcomes: list[CheckOutcome] = field(default_factory=list[CheckOutcome])
+    conduct: list[Conduct] = field(default_factory=list[Conduct])
+
+    def __post_init__(self) -> None:
+        self.observed = self.context.readings
+
+    def tell(self, what: str, done: int) -> None:
+        """Show what is being done."""
+        self.progress(what, done, len(self.chosen) + 1)
+
+    def everything(self) -> None:
+        """Find the readings it takes, then run every check."""
+        self.tell("finding the readings it takes", 0)
+        adapter = self.context.adapter
+        with _numbers_of(adapter):
+            self.observed, self.axes = axes.observe(self.context)
+        self.conduct += adapter.conduct()
+        if self.observed != self.context.readings:
+            # It did not take what it was asked for, so it cannot be held to yet other readings.
+            adapter = fixed(adapter)
+        judged = replace(self.context, adapter=adapter, readings=self.observed)
+        for check in self.chosen:
+            self.tell(check.title, self.position + 1)
+            if check.applies(judged.readings):
+                self.outcomes.append(run_check(check, judged))
+                self.conduct += self.outcomes[-1].conduct
+            self.position += 1
+
+
+def _as_far_as_judged(
+    clauses: Sequence[ClauseReport], missing: Sequence[Check]
+) -> list[ClauseReport]:
+    """What was measured before an interrupt can break a clause, and conform none."""
+    names = {name for check in missing for name in check.clauses}
+    detail = "interrupted before all of its checks ran"
+    return [
+        replace(item, verdict="not observable", reading="", detail=detail)
+        if item.id in names and item.verdict not in BROKEN | {"not executable"}
+        else item
+        for item in clauses
+    ]
 
 
 def _silent(what: str, done: int, total: int) -> None:
@@ -236,7 +319,7 @@ def _verdict(
         ),
         key=lambda pair: (pair[1].passed, -pair[1].headroom),
     )
-    errors = [f"{outcome.check}: {outcome.error}" for outcome in touching if outcome.error]
+    errors = _errors(touching)
     verdict, reading, detail = _decide(clause, touching, measured, errors, differing, observed)
     return ClauseReport(
         id=clause.id,
@@ -249,6 +332,22 @@ def _verdict(
         reproduce=request.command(clause.id),
         subject=clause.subject,
     )
+
+
+def _errors(outcomes: Iterable[CheckOutcome]) -> list[str]:
+    """What was raised, each text once with the checks that it came from."""
+    checks: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        if outcome.error:
+            checks.setdefault(outcome.error, []).append(outcome.check)
+    texts = [f"{_few(names)}: {error}" for error, names in checks.items()]
+    more = len(texts) - _MOST_ERRORS
+    return [*texts[:_MOST_ERRORS], f"and {more} more"] if more > 0 else texts
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_ERRORS
+    return ", ".join(names[:_MOST_ERRORS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _decide(

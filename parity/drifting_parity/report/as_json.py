@@ -96,6 +96,16 @@ def to_json(report: Report) -> dict[str, Any]:
             for axis in report.axes
         ],
         "deltas": [_effect(item) for item in report.effects],
+        "conduct": [
+            {
+                "kind": item.kind,
+                "what": item.what,
+                "where": item.where,
+                "count": item.count,
+                "breaks_parity": item.failing,
+            }
+            for item in report.conduct
+        ],
         "headlines": [
             {
                 "name": name,
@@ -115,4 +125,5 @@ def to_json(report: Report) -> dict[str, Any]:
         },
         "seconds": round(report.seconds, 3),
         "complete": report.complete,
+        "interrupted": report.interrupted or None,
     }

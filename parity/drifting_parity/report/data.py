@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from drifting_parity.adapters.conduct import Conduct
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.witnesses.core import Effect
 
@@ -31,7 +32,8 @@ class CheckOutcome:
     """What one check gave: measurements and figures, or why there are none.
 
     ``readings`` are those it was judged under when they differ from those asked for. ``error`` is
-    the exception's type and message when the implementation raised.
+    the exception's type and message when the implementation raised. ``conduct`` is what it did
+    meanwhile beside answering.
     """
 
     check: str
@@ -42,6 +44,7 @@ class CheckOutcome:
     figures: tuple[Figure, ...] = ()
     not_observable: str = ""
     error: str = ""
+    conduct: tuple[Conduct, ...] = ()
     seconds: float = 0.0
 
     @property
@@ -105,7 +108,8 @@ class Report:
     """Everything one run found out about one implementation.
 
     ``effects`` are those of the deltas, measured on the reference; empty if they were not asked
-    for. They say nothing about the implementation.
+    for. They say nothing about the implementation. ``conduct`` is what the implementation did
+    beside answering. ``interrupted`` says after how many checks the run was, if it was.
     """
 
     implementation: str
@@ -120,11 +124,14 @@ class Report:
     sections: Mapping[str, str] = field(default_factory=dict[str, str])
     seconds: float = 0.0
     effects: tuple[Effect, ...] = ()
+    conduct: tuple[Conduct, ...] = ()
+    interrupted: str = ""
 
     @property
     def complete(self) -> bool:
         """Whether every executable clause could be observed."""
-        return all(clause.verdict != "not observable" for clause in self.clauses)
+        seen = all(clause.verdict != "not observable" for clause in self.clauses)
+        return seen and not self.interrupted
 
     @property
     def failing(self) -> tuple[ClauseReport, ...]:
@@ -138,7 +145,12 @@ class Report:
         if asked and all(item.verdict in _UNJUDGED for item in asked):
             return 3
         differs = any(axis.differs for axis in self.axes)
-        return 1 if self.failing or differs else 0
+        return 1 if self.failing or differs or self.misconduct else 0
+
+    @property
+    def misconduct(self) -> tuple[Conduct, ...]:
+        """What the implementation did that breaks parity, whatever was measured."""
+        return tuple(item for item in self.conduct if item.failing)
 
     def about_paper(self) -> int:
         """How many clauses that conform are statements about the paper itself."""

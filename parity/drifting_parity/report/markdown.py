@@ -25,7 +25,8 @@ def markdown(report: Report) -> str:
         lines += table(("axis", "takes", "asked for", "evidence"), rows)
     else:
         lines.append("none")
-    return "\n".join([*lines, *_effects(report), *_clauses(report)]) + "\n"
+    parts = (*_conduct(report), *_effects(report), *_clauses(report))
+    return "\n".join([*lines, *parts]) + "\n"
 
 
 def _cell(text: str) -> str:
@@ -74,6 +75,13 @@ def _headlines(report: Report) -> list[str]:
         rows += [(item.title, item.error or item.not_observable) for item in outcomes]
         lines += table(("what", "measured"), (row for row in rows if row[1]))
     return lines
+
+
+def _conduct(report: Report) -> list[str]:
+    if not report.conduct:
+        return []
+    rows = [("✗" if item.failing else "·", item.kind, str(item)) for item in report.conduct]
+    return ["", "### Conduct: what it did beside answering", "", *table(("", "kind", "what"), rows)]
 
 
 def _effects(report: Report) -> list[str]:

@@ -51,6 +51,7 @@ def terminal(report: Report, width: int = 100, *, colour: bool = False) -> str:
     _headlines(console, report)
     _readings(console, report)
     _effects(console, report)
+    _conduct(console, report)
     console.print()
     _paragraph(console, wording.counts(report), "")
     if found := wording.largest(report):
@@ -223,6 +224,17 @@ def _readings(console: Console, report: Report) -> None:
         _paragraph(console, NO_READING, "bold yellow", indent=2)
     elif unseen:
         _paragraph(console, f"not observable: {', '.join(unseen)}", "dim", indent=2)
+
+
+def _conduct(console: Console, report: Report) -> None:
+    """List what the implementation did beside answering."""
+    if not report.conduct:
+        return
+    console.print()
+    console.print(Text("Conduct: what it did beside answering", style="bold"))
+    for item in report.conduct:
+        mark, style = ("✗", "bold red") if item.failing else ("·", "default")
+        _paragraph(console, f"{mark} {item}", style, indent=2)
 
 
 def _effects(console: Console, report: Report) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from drifting_parity.measure import Measurement
+from drifting_parity.plain import plain
 from drifting_parity.report.data import CheckOutcome, ClauseReport, Report, Verdict
 from drifting_parity.witnesses.core import Effect
 
@@ -138,8 +139,14 @@ def counts(report: Report) -> str:
 
 def conclusion(report: Report) -> str:
     """Put the whole report in one line."""
-    name = report.implementation
+    name = plain(report.implementation)
     status = report.exit_status
+    if report.interrupted:
+        broken = _broken(report)
+        found = f"; so far {broken}" if broken else ""
+        return f"interrupted {report.interrupted}: the report of {name} is incomplete{found}"
+    if status == 3 and report.misconduct:
+        return f"not judged: {name}: {report.misconduct[0]}"
     if status == 3:
         return f"not judged: {name} lets no clause be observed"
     held = "" if report.readings == "paper" else f" to {report.readings}"
@@ -172,4 +179,7 @@ def _broken(report: Report) -> str:
     taken = [f"{axis.id}={axis.reading}" for axis in report.axes if axis.differs]
     if taken:
         parts.append(f"it takes {', '.join(taken)}")
+    if report.misconduct:
+        more = len(report.misconduct) - 1
+        parts.append(f"it {report.misconduct[0]}" + (f", and {more} more" if more else ""))
     return "; ".join(parts)

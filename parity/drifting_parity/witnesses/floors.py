@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from drifting_parity.cases import Array
 from drifting_parity.witnesses.cases import Samples, apart, cosine, largest, samples
 from drifting_parity.witnesses.core import witness
+from drifting_reference.algorithm2 import affinities, mask_distances
+from drifting_reference.kernels import distances
 from drifting_spec import PAPER, RELEASE, Readings
 
 ONE = (0.2,)
@@ -60,6 +63,50 @@ def release_floor_on_clusters() -> float:
 def direction_under_the_release_floor() -> float:
     case = many(16)
     return cosine(case.loss(floored("1e-6"), (0.02,)).drift, case.loss(PAPER, (0.02,)).drift)
+
+
+def coinciding() -> Samples:
+    """Two channels: 64 samples that lie 100 times closer together than the 64 positives."""
+    source = np.random.default_rng(12)
+    x, y = (spread * source.normal(size=(64, 2)) for spread in (0.01, 1.0))
+    return Samples(x[None, :, None], (y + np.array([1.0, 0.0]))[None, :, None])
+
+
+def towards_the_mean(readings: Readings) -> float:
+    """The cosine between the drift and the way to the mean of the positives, coinciding samples."""
+    case = coinciding()
+    way = case.positive.mean(axis=1, keepdims=True) - case.generated
+    return cosine(case.loss(readings).drift, unit_rows(way))
+
+
+def unit_rows(vectors: Array) -> Array:
+    """Each vector over its norm."""
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+@witness("J-01-coinciding")
+def drift_of_coinciding_samples_under_the_release_floor() -> float:
+    return towards_the_mean(floored("1e-6"))
+
+
+@witness("J-01-coinciding-paper")
+def drift_of_coinciding_samples_without_floor() -> float:
+    return towards_the_mean(PAPER)
+
+
+@witness("J-01-coinciding-share")
+def floor_among_the_affinities_of_coinciding_samples() -> float:
+    case = coinciding()
+    x, y = case.generated[0, :, 0], case.positive[0, :, 0]
+    T = 0.02 * np.sqrt(2) * float(case.loss().feature_scale.item())
+    own, present = mask_distances(distances(x, x), True, PAPER, 1.0)
+    logit = -np.concatenate([distances(x, y), own], axis=1) / T
+    present = np.concatenate([np.ones((64, 64), dtype=np.bool_), present], axis=1)
+    kernel, all_of_it = (
+        affinities(logit, present, np.ones(128), 64, readings)[0].sum()
+        for readings in (PAPER, floored("1e-6"))
+    )
+    return float(1 - kernel / all_of_it)
 
 
 @witness("R-03-single")
