@@ -95,10 +95,14 @@ LACKING = {
     "one generated": drawn(48, N=1),
     "several samples": drawn(49, L=1, V=1, N=1),
 }
-SAME_AS_FLOOR = {"D06", "D16:clamped"}
-"""Under ``release`` the affinity has these floors, or a larger one, already."""
-SAME_AS_RELEASE_SCALES = {"D66:clamped", "D66:drift-scale-clamped"}
-"""S and λ of the release have these floors already."""
+UNDER_FLOORS_OF_RELEASE = {
+    "D06",
+    "D16:clamped",
+    "D18:centred",
+    "D66:clamped",
+    "D66:drift-scale-clamped",
+}
+"""What the floors of ``release`` on affinities, distances, S and λ do already, or hide."""
 OF_THE_LOSS = [item for item in ALL.values() if "features" not in item.needs]
 
 
@@ -164,13 +168,20 @@ def test_a_suspect_shows_where_it_says(item: Suspect, preset: str) -> None:
         assert second_call(item, readings) > item.size
     elif _idle(item, readings):
         assert not item.can_show(ORDINARY, readings)
-    elif preset == "release" and item.key in SAME_AS_FLOOR | SAME_AS_RELEASE_SCALES:
-        assert shown(item, readings) == 0
+    elif preset == "release" and item.key in UNDER_FLOORS_OF_RELEASE:
+        assert shown(item, readings) <= ROUNDING
     else:
         assert shown(item, readings) > item.size
 
 
-@pytest.mark.parametrize("item", named([item for item in OF_THE_LOSS if "loss" not in item.needs]))
+SHOWS_IN_SCALE = {"D18:centred"}
+"""Its error is that of pairs that coincide: S counts them, the field masks them."""
+OF_ALGORITHM_2 = [
+    item for item in OF_THE_LOSS if "loss" not in item.needs and item.key not in SHOWS_IN_SCALE
+]
+
+
+@pytest.mark.parametrize("item", named(OF_ALGORITHM_2))
 def test_a_suspect_of_algorithm_2_shows_in_the_field(item: Suspect) -> None:
     if item.raises:
         with pytest.raises(RuntimeError, match="must match"):
@@ -261,7 +272,14 @@ def test_every_deviation_is_a_suspect_or_elsewhere() -> None:
         assert item.clauses
         assert set(item.clauses) <= set(SPEC.clauses)
         assert item.deviation.black_box
+        assert item.stage
         assert item.change.__doc__
+
+
+def test_a_variant_may_have_a_stage_and_clauses_of_its_own() -> None:
+    assert (ALL["D66:clamped"].stage, ALL["D66:clamped"].clauses) == ("scale", ("EQ-20",))
+    added = ALL["D66:drift-scale-added"]
+    assert (added.stage, added.clauses) == ("drift scale", ("EQ-25",))
 
 
 def test_sizes_can_be_set() -> None:

@@ -16,6 +16,7 @@ from drifting_parity.explanation.hypothesis import Hypothesis, Use
 from drifting_parity.explanation.probes import loss_case
 from drifting_parity.explanation.search import Search
 from drifting_parity.explanation.vectors import evidence
+from drifting_parity.plain import plain
 from drifting_parity.suspects import ALL
 from drifting_spec import AXES
 
@@ -45,7 +46,7 @@ def settle_features(search: Search, hypothesis: Hypothesis) -> FeatureFindings:
         subject.calls += 1
         shown = subject.adapter.feature_loss(feature_case(), subject.asked, subject.setting)
     except NotObservable as reason:
-        findings.refusals.append(str(reason))
+        findings.refusals.append(plain(str(reason)))
         return findings
     except Exception as problem:
         findings.unexplained.append(

@@ -8,6 +8,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from drifting_parity.adapters.base import Adapter
 from drifting_parity.cases import FieldCase, LossCase, Setting
 from drifting_parity.explanation.answers import LOOSE, TIGHT
@@ -36,6 +38,7 @@ from drifting_parity.explanation.statements import (
 from drifting_parity.explanation.stock import Stock, take_stock
 from drifting_parity.explanation.subject import Subject
 from drifting_parity.explanation.vectors import settle_vectors
+from drifting_parity.plain import plain
 from drifting_parity.suspects import ALL
 from drifting_spec import AXES, PAPER, Readings
 
@@ -77,23 +80,37 @@ def fingerprint(
     *,
     name: str = "",
     seed: int = 0,
+    probes: Sequence[Probe] | None = None,
 ) -> Explanation:
     """Say what the adapter's implementation computes, held to ``readings``.
 
     ``setting`` is how it is run (float64 on the CPU by default, or the first dtype it offers);
     ``seed`` draws the fresh cases of the confirmation; ``name`` is what the implementation is
-    called, the adapter's own name by default. Never raises for what the implementation does.
+    called, the adapter's own name by default; ``probes`` are asked in place of all. Never raises
+    for what the implementation does.
     """
+    with np.errstate(all="ignore"):  # what is no number is looked for, not warned of
+        return _fingerprint(adapter, readings, setting, name or adapter.name, seed, probes)
+
+
+def _fingerprint(
+    adapter: Adapter,
+    readings: Readings,
+    setting: Setting | None,
+    name: str,
+    seed: int,
+    probes: Sequence[Probe] | None,
+) -> Explanation:
     started = time.perf_counter()
     if setting is None:
         dtype = "float64" if "float64" in adapter.dtypes else adapter.dtypes[0]
         setting = Setting(dtype=dtype)
     subject = Subject(adapter, readings, setting)
-    asked_of = (*loss_probes(), *field_probes())
+    asked_of = (*loss_probes(), *field_probes()) if probes is None else tuple(probes)
     stock = take_stock(subject, asked_of)
     dtype = "float32" if stock.single else setting.dtype
     if stock.unsteady:
-        return _stopped(subject, stock, name or adapter.name, time.perf_counter() - started)
+        return _stopped(subject, stock, name, time.perf_counter() - started)
     search = Search(subject, Model(dtype), TIGHT[dtype], readings, stock.probes)
     of_loss = [probe for probe in stock.probes if isinstance(probe.case, LossCase)]
     loss = _explained(search, of_loss, [Hypothesis(readings)])
@@ -121,7 +138,7 @@ def fingerprint(
     reasons = {*vectors.refusals, *features.refusals, *subject.refusals.values()}
     answered = bool(main.probes or vectors.answered or features.answered)
     return Explanation(
-        implementation=name or adapter.name,
+        implementation=name,
         asked=readings,
         taken=_taken(readings, statements),
         explained=answered and not unexplained,
@@ -162,7 +179,7 @@ def _raised(subject: Subject) -> list[str]:
     for probe, text in subject.failures.items():
         messages.setdefault(re.sub(r"\d+", "…", text), []).append(probe)
     return [
-        f"raises {text[:160]} on {probes[0]}"
+        f"raises {plain(text, 160)} on {probes[0]}"
         + (f" and {len(probes) - 1} more" if probes[1:] else "")
         for text, probes in messages.items()
     ]

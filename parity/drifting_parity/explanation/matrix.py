@@ -148,14 +148,15 @@ def _exponents(
     if float(np.ptp(columns[:positives])) < EXACT and float(np.ptp(columns[positives:])) < EXACT:
         return [DialStatement("exponent of the column softmax", "field", 0.0)]
     grid = np.geomspace(0.4, 3.0, 60)
-    start = float(min(grid, key=lambda item: left(float(item))[0]))
-    best = optimize.minimize_scalar(
-        lambda item: left(float(item))[0],
-        bounds=(start / 1.05, start * 1.05),
-        method="bounded",
-        options={"xatol": 1e-12},
+    start = min(map(float, grid), key=lambda item: left(item)[0])
+
+    def misfit_of(item: float) -> float:
+        return left(item)[0]
+
+    bounds, exact = (start / 1.05, start * 1.05), {"xatol": 1e-12}
+    factor = float(
+        optimize.minimize_scalar(misfit_of, bounds=bounds, method="bounded", options=exact).x  # pyright: ignore[reportAttributeAccessIssue] -- OptimizeResult
     )
-    factor = float(best.x)
     misfit, column = left(factor)
     if misfit > 1e-4:
         return []
@@ -185,4 +186,4 @@ def _fit(weights: Weights, d: Array, off: Array) -> tuple[float, float, Array]:
     matrix, target = np.stack(rows), np.array(logs)
     found = np.linalg.lstsq(matrix, target, rcond=None)[0]
     misfit = float(np.sqrt(np.mean(np.square(matrix @ found - target))))
-    return misfit, float(found[-1]), found[2 * count : -1]
+    return misfit, float(found[-1]), np.asarray(found[2 * count : -1], dtype=np.float64)

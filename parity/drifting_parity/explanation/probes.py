@@ -207,6 +207,7 @@ def _range() -> tuple[Probe, ...]:
         Probe("an isolated sample", "range", isolated(8.0)),
         Probe("τ of 40", "range", plain.changed(temperatures=(40.0,))),
         Probe("τ of 1e5", "range", plain.changed(temperatures=(1e5,))),
+        Probe("τ of 0.02", "range", plain.changed(temperatures=(0.02,))),
         Probe("τ of 1e-3", "range", plain.changed(temperatures=(1e-3,))),
         Probe("samples at about 1000 temperatures", "range", equidistant(1e-3, 0.01)),
         Probe("samples at 1e6 temperatures, all alike", "range", equidistant(1e-6, 0.0)),

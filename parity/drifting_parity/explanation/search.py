@@ -194,20 +194,26 @@ class Search:
         visible = [
             probe
             for probe in probes
-            if self.subject.ask(probe) is not None
+            if _measurable(self.subject.ask(probe))
             and any(use.suspect.can_show(probe.case, hypothesis.readings)
                     for use in hypothesis.uses if use.suspect.parameters)
         ]  # fmt: skip
         if not visible:
             return None
-        probe = max(visible, key=lambda item: self._finite_misfit(hypothesis, item))
-        observed = self.subject.ask(probe)
-        if observed is None or not observed.finite:
-            return None
-        sizes = _sizes(hypothesis)
-        for key, name in sizes:
-            hypothesis = self._from_grid(hypothesis, key, name, probe)
-        return self._fitted(hypothesis, sizes, probe, observed)
+        visible.sort(key=lambda item: self._finite_misfit(hypothesis, item), reverse=True)
+        tuned: Hypothesis | None = None
+        for probe in visible[:2]:
+            observed = self.subject.ask(probe)
+            if observed is None:
+                continue
+            changed = hypothesis
+            sizes = _sizes(hypothesis)
+            for key, name in sizes:
+                changed = self._from_grid(changed, key, name, probe)
+            tuned = self._fitted(changed, sizes, probe, observed)
+            if self.misfit(tuned, probe) <= self.tolerance:
+                break
+        return tuned
 
     def _finite_misfit(self, hypothesis: Hypothesis, probe: Probe) -> float:
         misfit = self.misfit(hypothesis, probe)
@@ -267,6 +273,11 @@ class Search:
         return round_sizes if misfits[1] <= max(self.tolerance, 2 * misfits[0]) else exact
 
 
+def _measurable(answer: Answer | None) -> bool:
+    """Whether an answer holds numbers, and not zeros alone."""
+    return answer is not None and answer.finite and bool(answer.array.any())
+
+
 def nice(value: float) -> float:
     """The nearest simple number, if one is near; else three digits fewer than all."""
     if not (value and math.isfinite(value)):
@@ -282,9 +293,10 @@ def _vector(answer: Answer, unit: Answer, *, whole: bool) -> Array:
     """Direction, or gradient and value in units of those observed."""
     if not whole:
         return answer.direction
-    length = float(np.linalg.norm(unit.array)) or 1.0
+    largest = float(np.abs(unit.array).max()) or 1.0
+    length = float(np.linalg.norm(unit.array / largest)) or 1.0
     size = abs(unit.value) or 1.0
-    return np.append(answer.array.ravel() / length, answer.value / size)
+    return np.append(answer.array.ravel() / largest / length, answer.value / size)
 
 
 def _sizes(hypothesis: Hypothesis) -> list[tuple[str, str]]:

@@ -117,7 +117,7 @@ def _both(case: LossCase) -> LossCase:
 def _unsteady(subject: Subject, probes: Sequence[Probe]) -> tuple[str, float]:
     """Whether the first probe of each kind is answered as before, now that others were asked."""
     for kind in (LossCase, FieldCase):
-        probe = next((item for item in probes if isinstance(item.case, kind)), None)
+        probe = next((item for item in probes if type(item.case) is kind), None)
         before = None if probe is None else subject.ask(probe)
         if probe is None or before is None:
             continue

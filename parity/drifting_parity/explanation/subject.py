@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.base import Adapter, ImplementationError, NotObservable
 from drifting_parity.cases import FieldCase, LossCase, Setting
 from drifting_parity.explanation.answers import Answer
 from drifting_parity.explanation.probes import Probe
+from drifting_parity.plain import plain
 from drifting_spec import Readings
 
 
@@ -38,9 +39,11 @@ class Subject:
         try:
             self.answers[name] = self.show(probe.case)
         except NotObservable as reason:
-            self.refusals[name] = str(reason)
+            self.refusals[name] = plain(str(reason))
+        except ImplementationError as problem:
+            self.failures[name] = plain(str(problem))
         except Exception as problem:
-            self.failures[name] = f"{type(problem).__name__}: {problem}"
+            self.failures[name] = plain(f"{type(problem).__name__}: {problem}")
         return self.answers.get(name)
 
     def show(self, case: LossCase | FieldCase) -> Answer:

@@ -20,6 +20,7 @@ from drifting_parity.cases import (
 )
 from drifting_parity.explanation.answers import relative
 from drifting_parity.explanation.data import ReadingStatement, Unexplained
+from drifting_parity.plain import plain
 from drifting_reference import encoder_shapes
 from drifting_spec import AXES, RELEASE, Readings, ReadingsError
 
@@ -57,7 +58,7 @@ def settle_vectors(
         try:
             shown = probe.ask(adapter, asked, setting)
         except NotObservable as reason:
-            findings.refusals.append(str(reason))
+            findings.refusals.append(plain(str(reason)))
             continue
         except Exception as problem:
             shown = {"raised " + type(problem).__name__: np.zeros(0)}

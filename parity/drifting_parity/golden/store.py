@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -78,9 +79,17 @@ def read_set(name: str, root: Path = ROOT) -> tuple[GoldenManifest, ...]:
     """The manifests of one set; :class:`GoldenError` names the file and what is wrong in it."""
     path = root / name / MANIFESTS
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return _read_set(name, path, path.stat().st_mtime_ns)
+    except GoldenError:
+        raise
     except (OSError, ValueError) as problem:
         raise GoldenError(f"{name}/{MANIFESTS} cannot be read: {problem}") from problem
+
+
+@lru_cache(maxsize=16)
+def _read_set(name: str, path: Path, changed: int) -> tuple[GoldenManifest, ...]:
+    del changed  # when the file was last written: another key, hence read anew
+    content = json.loads(path.read_text(encoding="utf-8"))
     shared = content.get("provenance", {})
     return tuple(_manifest(entry, name, shared) for entry in content.get("files", ()))
 
@@ -113,20 +122,29 @@ def load(identifier: str, root: Path = ROOT) -> dict[str, NDArray[np.generic]]:
     Raises :class:`GoldenError` for an unknown id, a missing file and a file that is not the one
     described.
     """
-    import numpy as np
-
     found = {item.id: item for item in manifests(root)}
     if identifier not in found:
         raise GoldenError(f"no golden file {identifier!r}; known: {', '.join(found)}")
     manifest = found[identifier]
     path = root / manifest.set / manifest.file
+    label = f"golden file {manifest.set}/{manifest.file} ({identifier})"
     if not path.is_file():
-        raise GoldenError(f"golden file {manifest.set}/{manifest.file} ({identifier}) is missing")
+        raise GoldenError(f"{label} is missing")
+    # Copies: the checks read the same file for every adapter, and an adapter may write to it.
+    arrays = _arrays(path, path.stat().st_mtime_ns, manifest.sha256, label)
+    return {name: array.copy() for name, array in arrays.items()}
+
+
+@lru_cache(maxsize=4)
+def _arrays(path: Path, changed: int, expected: str, label: str) -> dict[str, NDArray[np.generic]]:
+    import numpy as np
+
+    del changed  # when the file was last written: another key, hence read anew
     observed = sha256(path)
-    if observed != manifest.sha256:
+    if observed != expected:
         raise GoldenError(
-            f"golden file {manifest.set}/{manifest.file} ({identifier}) has sha256 {observed}, "
-            f"expected {manifest.sha256}: the file is not the one that its manifest describes"
+            f"{label} has sha256 {observed}, expected {expected}: the file is not the one that its "
+            "manifest describes"
         )
     with np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}

@@ -19,8 +19,7 @@ AFFINITY_FLOORS: Final = {"none": 0.0, "1e-6": 1e-6, "1e-12": 1e-12}
 
 def ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """Divide, with 0/0 := 0: where the denominator is 0 the result is 0."""
-    positive = denominator > 0
-    return torch.where(positive, numerator / torch.where(positive, denominator, 1.0), 0.0)
+    return numerator / denominator.masked_fill(denominator <= 0, torch.inf)
 
 
 def root(squared: Tensor) -> Tensor:

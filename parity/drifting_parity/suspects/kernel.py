@@ -132,6 +132,16 @@ class ExpandedSquares(Textbook):
         return expanded(x, y)
 
 
+@suspect("D18", "centred", clauses=("EQ-21", "EQ-26"), shows_at="offset", size=1e-13)
+class CentredExpandedSquares(Textbook):
+    """Distances by expanded squares about the mean: pairs that coincide still err."""
+
+    def distances(self, x: Tensor, y: Tensor) -> Tensor:
+        """Right but for pairs that are close to one another."""
+        centre = y.mean(-2, keepdim=True)
+        return expanded(x - centre, y - centre)
+
+
 @suspect("D18", "library", shows_at="offset", size=1e-10)
 class LibraryDistances(Textbook):
     """Distances by a library that expands the squares above 25 samples."""
@@ -193,7 +203,7 @@ class SphereDistance(Textbook):
         return super().distances(sphere(x), sphere(y))
 
 
-@suspect("D21", "sphere", "loss", size=1e-2)
+@suspect("D21", "sphere", "loss", clauses=("EQ-18", "EQ-19"), stage="scale", size=1e-2)
 class SphereSamples(Textbook):
     """The features are put on the unit sphere before anything else."""
 

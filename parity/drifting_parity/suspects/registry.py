@@ -18,6 +18,7 @@ from drifting_parity.cases import Array, FieldCase, LossCase
 from drifting_parity.suspects.textbook import Textbook
 from drifting_spec import PAPER, Readings
 from drifting_spec.registry import Deviation, load
+from drifting_spec.schema import Stage
 
 Need = Literal[
     "channels",
@@ -84,12 +85,18 @@ class Suspect:
     reading: tuple[str, str] | None = None
     parameters: Mapping[str, float] = field(default_factory=dict[str, float])
     raises: bool = False
-    of_variant: tuple[str, ...] = ()
+    own_clauses: tuple[str, ...] = ()
+    own_stage: Stage | None = None
 
     @property
     def clauses(self) -> tuple[str, ...]:
         """The clauses that it breaks: the deviation's, unless the variant has its own."""
-        return self.of_variant or self.deviation.clauses
+        return self.own_clauses or self.deviation.clauses
+
+    @property
+    def stage(self) -> Stage:
+        """Where in the computation it shows: the deviation's, unless the variant has its own."""
+        return self.own_stage or self.deviation.stage
 
     @property
     def key(self) -> str:
@@ -199,6 +206,7 @@ def suspect(
     reading: tuple[str, str] | None = None,
     raises: bool = False,
     clauses: tuple[str, ...] = (),
+    stage: Stage | None = None,
     **parameters: float,
 ) -> Callable[[type[Textbook]], type[Textbook]]:
     """Register a change of the textbook as a variant of a deviation; a class may be several."""
@@ -223,6 +231,7 @@ def suspect(
                 parameters,
                 raises,
                 clauses,
+                stage,
             )
         )
         return change

@@ -390,7 +390,13 @@ class DriftNotNormalized(Textbook):
 
 
 @suspect(
-    "D66", "drift-scale-added", "loss", clauses=("EQ-25",), size=1e-9, added_to_drift_scale=1e-6
+    "D66",
+    "drift-scale-added",
+    "loss",
+    clauses=("EQ-25",),
+    stage="drift scale",
+    size=1e-9,
+    added_to_drift_scale=1e-6,
 )
 class DriftScaleAdded(Textbook):
     """An epsilon is added to λ."""
@@ -407,6 +413,7 @@ class DriftScaleAdded(Textbook):
     "drift-scale-under-root",
     "loss",
     clauses=("EQ-25",),
+    stage="drift scale",
     size=1e-12,
     added_to_drift_energy=1e-8,
 )
@@ -425,6 +432,7 @@ class DriftEnergyAdded(Textbook):
     "drift-scale-clamped",
     "loss",
     clauses=("EQ-25",),
+    stage="drift scale",
     shows_at="tiny temperature",
     size=1e-3,
     least_drift_scale=1e-4,
@@ -440,7 +448,12 @@ class DriftScaleClamped(Textbook):
 
 
 @suspect(
-    "D66", "distance-under-root", clauses=("EQ-12",), size=1e-9, added_to_squared_distance=1e-8
+    "D66",
+    "distance-under-root",
+    clauses=("EQ-12",),
+    stage="field",
+    size=1e-9,
+    added_to_squared_distance=1e-8,
 )
 class DistanceEpsilon(Textbook):
     """An epsilon under the root of every distance."""

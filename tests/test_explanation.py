@@ -1,0 +1,442 @@
+"""What the explanation says of code whose readings and deviations are known: nothing false."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import drifting_parity
+from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
+from drifting_parity.adapters.torch_adapter import TorchAdapter
+from drifting_parity.cases import LossCase
+from drifting_parity.cli import main
+from drifting_parity.explanation.confusion import (
+    Held,
+    Truth,
+    combined_readings,
+    outcome_of,
+    single_readings,
+)
+from drifting_parity.explanation.data import Explanation
+from drifting_parity.explanation.dials import Law, find_law
+from drifting_parity.explanation.fingerprint import fingerprint
+from drifting_parity.explanation.matrix import read, weights_of
+from drifting_parity.explanation.model import Model
+from drifting_parity.explanation.probes import field_probes, loss_case, loss_probes
+from drifting_parity.explanation.search import nice
+from drifting_parity.explanation.stages import options, searched, stage_of
+from drifting_parity.explanation.vectors import vector_probes
+from drifting_parity.explanation.wording import WIDTH, first_screen
+from drifting_parity.suspects import ALL, SuspectAdapter, Textbook, compose
+from drifting_spec import AXES, PAPER, RELEASE, Readings, parse_readings
+
+
+def keys(explanation: Explanation) -> set[str]:
+    return {item.key for item in explanation.deviations}
+
+
+def of_book(book: Textbook, **changes: Any) -> TorchAdapter:
+    """A loss function of a textbook, as someone else might have written it."""
+
+    def loss(
+        generated: Tensor,
+        positive: Tensor,
+        unconditional: Tensor | None = None,
+        unconditional_weight: Tensor | None = None,
+        generated_weight: Tensor | None = None,
+        positive_weight: Tensor | None = None,
+        temperatures: tuple[float, ...] = (0.02, 0.05, 0.2),
+    ) -> Tensor:
+        given = (generated, positive, unconditional, unconditional_weight, generated_weight,
+                 positive_weight)  # fmt: skip
+        if "cast" in changes:
+            given = tuple(None if item is None else item.to(changes["cast"]) for item in given)
+        return book.loss(*given, temperatures=temperatures)  # pyright: ignore[reportArgumentType]
+
+    return TorchAdapter("theirs", loss)
+
+
+# Our own code, and the form of what is said.
+
+
+@pytest.fixture(scope="module")
+def own() -> Explanation:
+    return fingerprint(DriftingTorchAdapter())
+
+
+def test_the_implementation_is_explained_by_what_it_is_asked_for(own: Explanation) -> None:
+    assert own.explained
+    assert own.taken == PAPER
+    assert not own.deviations
+    assert not own.dials
+    assert not own.not_seen
+    assert all(item.seen for item in own.readings)
+    assert all(item.holds for item in own.range)
+    assert own.confirmation.worst_gradient < 1e-12
+    sizes = own.confirmation.largest_sizes
+    assert sizes["P"] >= 128
+    assert sizes["C"] >= 4096
+    assert sizes["V"] > 64
+    assert sizes["L"] > 4
+    assert sizes["T"] > 3
+    assert sizes["N"] + sizes["P"] + sizes["U"] > 1000
+    assert first_screen(own)[0].endswith("computes what the readings asked for say")
+
+
+def test_the_json_has_the_schema(own: Explanation) -> None:
+    data = json.loads(json.dumps(own.as_json(), allow_nan=False))
+    assert list(data) == [
+        "schema", "implementation", "explained", "dtype", "readings", "deviations", "dials",
+        "unexplained", "range", "confirmation", "not_seen",
+    ]  # fmt: skip
+    assert data["schema"] == 2
+    assert [item["axis"] for item in data["readings"]] == list(AXES)
+    assert set(data["readings"][0]) == {"axis", "reading", "seen", "alike"}
+    assert set(data["range"][0]) == {"probe", "holds"}
+    assert set(data["confirmation"]) == {
+        "cases", "worst_value", "worst_gradient", "largest_sizes",
+    }  # fmt: skip
+
+
+def test_deviations_dials_and_what_is_open_have_the_schema() -> None:
+    data = fingerprint(SuspectAdapter(ALL["D26"])).as_json()
+    assert set(data["deviations"][0]) == {
+        "id", "title", "stage", "clauses", "parameters", "alike", "effect",
+    }  # fmt: skip
+    odd = fingerprint(of_book(MedianScale())).as_json()
+    assert set(odd["dials"][0]) == {"name", "stage", "value", "law"}
+    assert set(odd["unexplained"][0]) == {"stage", "probe", "size"}
+    assert not odd["explained"]
+
+
+def test_it_is_offered_at_the_top() -> None:
+    assert drifting_parity.fingerprint is fingerprint
+    assert drifting_parity.Explanation is Explanation
+
+
+# Readings.
+
+READINGS = [
+    "paper,kernel_normalization=separate,softmax_axes=y",
+    "paper,softmax_axes=none",
+    "paper,affinity_floor=1e-12",
+    "paper,unconditional_weight=log_in_softmaxes,scale_samples=negatives",
+    "paper,temperature_scaling=raw,channel_reduction=sum",
+    "paper,temperature_aggregation=per_temperature_mse_mean,label_reduction=sum",
+    "paper,statistics_scope=label,location_sharing=none,floors=seed",
+    "release",
+]
+
+
+@pytest.mark.parametrize("text", READINGS)
+def test_readings_are_named(text: str) -> None:
+    truth = Truth(parse_readings(text))
+    outcome = outcome_of(truth, fingerprint(Held(truth.readings)))
+    assert outcome == ("named", "")
+
+
+def test_an_axis_that_does_not_show_keeps_the_reading_asked_for() -> None:
+    asked = parse_readings("release,unconditional_weight=log_in_softmaxes")
+
+    class Plain(Held):
+        def loss(self, case: LossCase, *rest: Any) -> Any:
+            if case.unconditional is not None or case.generated.shape[0] > 1:
+                raise NotObservable("one label, no unconditional samples")
+            return super().loss(case, *rest)
+
+        def field(self, *_: Any) -> Any:
+            raise NotObservable("no field")
+
+        feature_loss = vectorize = encoder_maps = field
+
+    explanation = fingerprint(Plain(PAPER), asked)
+    unseen = {item.axis for item in explanation.readings if not item.seen}
+    assert {"unconditional_weight", "statistics_scope", "label_reduction", "taps"} <= unseen
+    assert explanation.explained
+    assert explanation.taken.unconditional_weight == "log_in_softmaxes"
+    assert explanation.taken.taps == "release"
+    assert explanation.taken.affinity_floor == "none"
+
+
+def test_the_table_of_readings_is_whole() -> None:
+    assert len(single_readings()) == 24
+    assert len(combined_readings(2)) >= 223
+
+
+# Suspects.
+
+SUSPECTS: Mapping[str, tuple[str, Readings]] = {
+    "no self-mask": ("D09", PAPER),
+    "no √C and λ once": ("D23:tau-c+D26", PAPER),
+    "printed code run literally, under the release": ("D15", RELEASE),
+    "Huber": ("D60:huber", PAPER),
+    "an epsilon of its own size": ("D16:under-root", PAPER),
+    "nothing detached": ("D61:target", PAPER),
+    "switch and S of all pairs": ("D55:switch+D33", PAPER),
+    "cosine and squared": ("D21:cosine+D29:length", PAPER),
+    "flattened": ("D41:flattened", PAPER),
+    "mask in logits": ("D07", PAPER),
+    "square mask": ("D03", PAPER),
+}
+
+
+@pytest.mark.parametrize("name", SUSPECTS)
+def test_suspects_are_named(name: str) -> None:
+    text, readings = SUSPECTS[name]
+    suspects = tuple(ALL[key] for key in text.split("+"))
+    if name == "an epsilon of its own size":
+        suspects = (suspects[0].at(added_under_root=3.7e-9),)
+    truth = Truth(readings, suspects)
+    explanation = fingerprint(truth.adapter())
+    assert outcome_of(truth, explanation) == ("named", "")
+    if name == "an epsilon of its own size":
+        (item,) = explanation.deviations
+        assert item.parameters["added_under_root"] == pytest.approx(3.7e-9, rel=1e-3)
+    assert all(len(line) <= WIDTH for line in first_screen(explanation))
+
+
+def test_what_multiplies_to_the_same_is_listed_together() -> None:
+    truth = Truth(parse_readings("paper,channel_reduction=sum"), (ALL["D28:norm"],))
+    explanation = fingerprint(truth.adapter())
+    assert outcome_of(truth, explanation) == ("named", "")
+    (item,) = explanation.deviations
+    assert item.key == "D21:root-mean-square"
+    assert "channel_reduction=sum with D28:norm" in item.alike
+
+
+def test_a_wrong_loss_takes_nothing_from_a_right_field() -> None:
+    class Mixed(SuspectAdapter):
+        def field(self, case: Any, readings: Readings, setting: Any) -> Any:
+            return compose(readings).observe_field(case, setting)
+
+    explanation = fingerprint(Mixed(ALL["D28:norm"], readings=PAPER))
+    assert keys(explanation) == {"D28:norm"}
+    assert not any("seen in" in item.parameters for item in explanation.deviations)
+
+
+# Dials.
+
+
+class TemperatureOfSamples(Textbook):
+    def field_of_feature(self, samples: Any, S: Any, distance: Any, temperature: Any) -> Any:
+        return super().field_of_feature(samples, S, distance, temperature * samples.x.shape[2])
+
+
+class LossOverChannels(Textbook):
+    def loss(self, *args: Any, **rest: Any) -> Tensor:
+        return 3 * super().loss(*args, **rest) / math.sqrt(args[0].shape[-1])
+
+
+class PowerOfWeight(Textbook):
+    def weights(self, samples: Any) -> Tensor:
+        weight, first = super().weights(samples).clone(), samples.positives + samples.own
+        weight[..., first:] = weight[..., first:] ** 0.7
+        return weight
+
+
+class FirstPositives(Textbook):
+    def loss(self, generated: Tensor, positive: Tensor, *args: Any, **rest: Any) -> Tensor:
+        return super().loss(generated, positive[:, :64], *args, **rest)
+
+
+class MedianScale(Textbook):
+    def mean_distance(self, samples: Any, distance: Tensor) -> Tensor:
+        del samples
+        return distance.flatten().median().reshape(1, 1)
+
+
+class WeakColumns(Textbook):
+    def combination(self, row: Tensor, column: Tensor) -> Tensor:
+        return row.sqrt() * column**0.25
+
+
+MEASURED = {
+    # the code: name of the dial, its law, whether everything is explained
+    TemperatureOfSamples: ("factor of the temperature", "N^1", True),
+    LossOverChannels: ("factor of the gradient", "3 · C^-0.5", True),
+    PowerOfWeight: ("exponent of w", "w acts as 1 · w^0.7", True),
+    FirstPositives: ("positives used", "only the first 64 of 128 positives are used", True),
+    MedianScale: ("factor of the temperature", "no law in the sizes", False),
+    WeakColumns: ("exponent of the column softmax", "", False),
+}
+
+
+@pytest.mark.parametrize("book", MEASURED)
+def test_a_dial_measures_what_no_suspect_explains(book: type[Textbook]) -> None:
+    name, law, explained = MEASURED[book]
+    explanation = fingerprint(of_book(book()))
+    (dial,) = (item for item in explanation.dials if item.name == name)
+    assert law in dial.law
+    assert explanation.explained == explained
+    assert not explanation.deviations
+    assert explanation.taken == PAPER
+    if book is WeakColumns:
+        assert dial.value == pytest.approx(0.25, abs=1e-4)
+    if not explained:
+        (left,) = explanation.unexplained
+        assert left.stage in ("field", "scale")
+
+
+def test_a_law_is_found_only_where_all_factors_follow_it() -> None:
+    sizes = [
+        {"C": c, "N": n, "P": 3, "M": n + 3, "N-1": n - 1, "M-1": n + 2, "V": 1, "L": 1, "T": 1}
+        for c, n in ((4, 5), (16, 5), (4, 9), (7, 6))
+    ]
+    factors = [2 * item["C"] ** 0.5 / item["N-1"] for item in sizes]
+    law = find_law(factors, sizes)
+    assert law is not None
+    assert law.factor == pytest.approx(2)
+    assert law.powers == {"C": 0.5, "N-1": -1.0}
+    assert find_law([1.0, 1.0, 1.0, 1.0], sizes) == Law(pytest.approx(1.0), {})
+    factors[2] *= 1.001
+    assert find_law(factors, sizes) is None
+    assert find_law([math.nan, *factors[1:]], sizes) is None
+
+
+# The weight matrix of one gradient.
+
+
+def test_one_gradient_shows_the_weights() -> None:
+    case = loss_case("weights", 5, (1, 6, 5, 0, 1, 24))
+    (probe,) = (item for item in loss_probes() if item.case.manifest.id == "kernel-1")
+    answer = Model().compute(_paper(), case)
+    weights = weights_of(case, answer)
+    assert weights is not None
+    assert weights.residual < 1e-12
+    assert np.abs(np.diag(weights.negative)).max() < 1e-12
+    np.testing.assert_allclose(weights.positive.sum(-1), weights.negative.sum(-1), rtol=1e-9)
+    dials = {item.name: item.value for item in read(case, answer)}
+    assert dials["exponent of the column softmax"] == pytest.approx(0.5, abs=1e-5)
+    assert dials["exponent of the row softmax"] == pytest.approx(0.5, abs=1e-5)
+    assert weights_of(replace(case, generated=case.generated[..., :4]), answer) is None
+    assert isinstance(probe.case, LossCase)
+
+
+def _paper() -> Any:
+    from drifting_parity.explanation.hypothesis import Hypothesis
+
+    return Hypothesis(PAPER)
+
+
+# Taking stock.
+
+
+def test_float32_inside_is_held_to_float32() -> None:
+    explanation = fingerprint(of_book(compose(PAPER, ALL["D09"]), cast=torch.float32))
+    assert explanation.dtype == "float32"
+    assert keys(explanation) == {"D09"}
+    assert any("float32" in note for note in explanation.notes)
+
+
+def test_random_or_forgetful_code_is_not_explained() -> None:
+    count = 0
+
+    def loss(generated: Tensor, positive: Tensor) -> Tensor:
+        nonlocal count
+        count += 1
+        return compose().loss(generated, positive) * (1 + 1e-3 * count)
+
+    for adapter in (TorchAdapter("counts", loss), SuspectAdapter(ALL["D31:scale"])):
+        explanation = fingerprint(adapter)
+        assert not explanation.explained
+        assert explanation.unexplained[0].stage == "state"
+        assert not any(item.seen for item in explanation.readings)
+        assert not explanation.deviations
+
+
+def test_one_label_and_temperatures_of_its_own_are_asked_what_fits() -> None:
+    book = compose(PAPER, ALL["D15"], ALL["D30"])
+
+    def loss(generated: Tensor, positive: Tensor) -> Tensor:
+        if generated.shape[0] > 1 or generated.shape[2] > 1:
+            raise ValueError("one label, one vector")
+        return book.loss(generated, positive)
+
+    explanation = fingerprint(TorchAdapter("plain", loss))
+    assert keys(explanation) == {"D15", "D30"}
+    assert explanation.explained
+    assert "takes no other temperatures than 0.02, 0.05, 0.2" in explanation.notes
+    assert any("raises ValueError" in note for note in explanation.notes)
+
+
+def test_one_weight_for_each_label_is_asked_what_fits() -> None:
+    book = compose(PAPER, ALL["D55:switch"])
+
+    def loss(
+        generated: Tensor,
+        positive: Tensor,
+        unconditional: Tensor,
+        unconditional_weight: Tensor,
+        temperatures: tuple[float, ...],
+    ) -> Tensor:
+        if (unconditional_weight != unconditional_weight[:, :1]).any():
+            raise NotObservable("one weight for each label")
+        weight = unconditional_weight[:, 0]
+        return book.loss(generated, positive, unconditional, weight, temperatures=temperatures)
+
+    explanation = fingerprint(TorchAdapter("guided", loss))
+    assert keys(explanation) == {"D55:switch"}
+    assert "takes no case without unconditional samples" in explanation.notes
+
+
+def test_what_shows_nothing_is_said_to_show_nothing() -> None:
+    explanation = fingerprint(Adapter())
+    assert not explanation.explained
+    assert first_screen(explanation)[0].endswith("showed nothing that could be judged")
+    assert len(explanation.not_seen) == len(AXES)
+
+
+# Parts.
+
+
+def test_probes_have_names_of_their_own() -> None:
+    by_name: dict[str, object] = {}
+    for probe in (*loss_probes(), *field_probes()):
+        assert by_name.setdefault(probe.name, probe.case) is probe.case
+    names = [item.name for item in vector_probes()]
+    assert len(set(names)) == len(names)
+
+
+def test_every_suspect_that_computes_is_tried_at_a_stage() -> None:
+    for item in searched():
+        assert item.key in {option.name for option in options(stage_of(item))}
+
+
+@pytest.mark.parametrize(
+    ("value", "simple"), [(1.0000001e-8, 1e-8), (0.2500000003, 0.25), (3.71828e-7, 3.71828e-7)]
+)
+def test_sizes_are_simple_where_they_are_near(value: float, simple: float) -> None:
+    assert nice(value) == simple
+
+
+# The command.
+
+
+def test_the_command_says_it(capsys: pytest.CaptureFixture[str]) -> None:
+    target = "python:drifting_parity.suspects.wrong:D26"
+    assert main(["fingerprint", "--implementation", target]) == 1
+    out = capsys.readouterr().out
+    assert "D26  λ once, on the summed drift" in out
+    assert "explained to" in out
+
+
+def test_the_command_writes_json(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "said.json"
+    arguments = ["fingerprint", "--format", "json", "--output", str(path)]
+    assert main([*arguments, "--implementation", "builtin:drifting_torch"]) == 0
+    assert json.loads(path.read_text())["explained"] is True
+    assert capsys.readouterr().err.splitlines()[0].endswith("say")
+
+
+def test_readings_that_there_are_not_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fingerprint", "--readings", "papre"]) == 2
+    assert "papre" in capsys.readouterr().err
