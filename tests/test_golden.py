@@ -66,13 +66,15 @@ def test_every_file_expected_is_there() -> None:
             *(f"B{number:02d}{part}" for number in range(1, 5) for part in (".params", "")),
             *("C01", "C02", "C03", "D", "E"),
             *("F", "B-inventory"),
+            *(f"G{number:02d}{part}" for number in range(1, 4) for part in (".params", "")),
+            "G-tree",
         ],
         "seed": [*(f"R{number:02d}" for number in range(1, 10)), "R20", "R30"],
     }
 
 
 def test_total_size_stays_small() -> None:
-    assert sum(path.stat().st_size for path in ROOT.rglob("*.npz")) < 5_900_000
+    assert sum(path.stat().st_size for path in ROOT.rglob("*.npz")) < 8_700_000
 
 
 def test_manifests_say_where_the_numbers_come_from() -> None:
@@ -82,7 +84,7 @@ def test_manifests_say_where_the_numbers_come_from() -> None:
     for manifest in golden.manifests():
         assert len(manifest.sha256) == 64
         assert manifest.exercises
-        drawn = manifest.id not in {"digits", "D", "E", "F", "B-inventory"}
+        drawn = manifest.id not in {"digits", "D", "E", "F", "B-inventory", "G-tree"}
         assert (manifest.seed is not None) == drawn
 
 
@@ -224,12 +226,18 @@ def test_importing_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_json_files_become_arrays(tmp_path: Path) -> None:
-    """The inventory with the vanilla key, and the three counts of each autoencoder."""
+    """The inventory with the vanilla key, the counts of each module, the tree of parameters."""
     features = {"conv1": [4, 8, "float32"], "global": [1, 64, "float32"]}
     entry = {"keys_in_tree_map_order": list(features), "features_T_D_dtype": features}
     contents = {
         "B_inventory.json": {"inventory": {"w__has_scale": entry, "w": entry}},
-        "F_counts.json": {"mae": {"w": {"total": 6, "encoder": 1, "decoder": 2, "fc": 3}}},
+        "F_counts.json": {
+            "mae": {"w": {"total": 6, "encoder": 1, "decoder": 2, "fc": 3}},
+            "generators": {"small": {"total": 12}},
+        },
+        "G_tree.json": {
+            "generators": {"small": {"tree": {"a/kernel": [3, 4], "a/bias": [4]}}, "same": {}}
+        },
     }
     files: list[dict[str, Any]] = []
     for name, content in contents.items():
@@ -240,13 +248,18 @@ def test_json_files_become_arrays(tmp_path: Path) -> None:
     (tmp_path / "index.json").write_text(json.dumps(index), encoding="utf-8")
     root = tmp_path / "root"
     root.mkdir()
-    assert import_set(tmp_path, SOURCES[0], root) == 2
+    assert import_set(tmp_path, SOURCES[0], root) == 3
     assert golden.lint(root) == []
     found = golden.load("B", root)
     assert sorted(found) == ["w__has_scale/T_D", "w__has_scale/keys"]
     assert found["w__has_scale/keys"].tolist() == ["conv1", "global"]
     assert found["w__has_scale/T_D"].tolist() == [[4, 8], [1, 64]]
     assert golden.load("F", root)["w"].tolist() == [1, 2, 3]
+    assert golden.load("F", root)["generator/small"] == 12
+    found = golden.load("G", root)
+    assert sorted(found) == ["small/names", "small/shapes"]
+    assert found["small/names"].tolist() == ["a/kernel", "a/bias"]
+    assert found["small/shapes"].tolist() == [[3, 4, 0], [4, 0, 0]]
 
 
 def test_digits_are_balanced_and_told_where_they_come_from() -> None:

@@ -7,7 +7,7 @@ with the vanilla term, ``drifting_field`` Algorithm 2 alone. The defaults follow
 
 from __future__ import annotations
 
-from drifting_torch.encoder import MAEResNetEncoder, load_release_parameters
+from drifting_torch.encoder import MAEResNetEncoder
 from drifting_torch.extraction import extract_features
 from drifting_torch.feature_loss import (
     FeatureDriftingConfig,
@@ -21,6 +21,7 @@ from drifting_torch.features import (
     vectorize_feature_maps,
 )
 from drifting_torch.field import drifting_field
+from drifting_torch.generator import DriftingTransformer, DriftingTransformerConfig
 from drifting_torch.guidance import (
     AlphaDistribution,
     cfg_alpha_to_weight,
@@ -41,6 +42,7 @@ from drifting_torch.micro_batches import MicroBatches
 from drifting_torch.optimization import LinearWarmup, MovingAverage, clip_gradient_norm
 from drifting_torch.patches import patchify, unpatchify
 from drifting_torch.queue import SampleQueue
+from drifting_torch.release_parameters import load_release_parameters
 from drifting_torch.step import grouped_drift_training_step
 from drifting_torch.step_config import GroupedDriftStepConfig, GroupedDriftStepOutput
 from drifting_torch.streaming import stream_drifting_loss
@@ -48,6 +50,8 @@ from drifting_torch.streaming import stream_drifting_loss
 __all__ = [
     "AlphaDistribution",
     "DriftingLossOutput",
+    "DriftingTransformer",
+    "DriftingTransformerConfig",
     "FeatureDriftingConfig",
     "FeatureDriftingLossOutput",
     "FeatureVectorizationConfig",

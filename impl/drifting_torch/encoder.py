@@ -5,7 +5,7 @@ Its building blocks serve the decoder of ``drifting_torch.mae`` as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,9 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from drifting_spec import PAPER, Readings, implements
 from drifting_spec.inventory import BLOCKS, InputShape, check_encoder, tapped_maps
-from drifting_torch._arrays import tensor_of
 from drifting_torch._validation import check_readings, check_tensor
 from drifting_torch.patches import patchify
+from drifting_torch.release_parameters import below
 
 NORM_EPS = 1e-6
 MOST_GROUPS = 32
@@ -166,6 +166,22 @@ class MAEResNetEncoder(nn.Module):
             maps[f"stage{number}.final"] = x
         return maps
 
+    def release_parameters(self) -> dict[str, Tensor]:
+        """Views of the parameters in the release's layout, by its names below ``encoder``."""
+        return {
+            release_name(name): each.permute(2, 3, 1, 0) if each.dim() == 4 else each
+            for name, each in self.named_parameters()
+        }
+
+    def release_description(self) -> str:
+        """Say which encoder this is, for the message that parameters do not fit it."""
+        taps = self.readings.taps
+        return f"an encoder of width {self.width}, blocks {self.blocks}, taps {taps!r}"
+
+    def release_subtree(self, given: dict[str, object]) -> dict[str, object]:
+        """Of the parameters of an autoencoder those below ``encoder``."""
+        return below(given, "encoder", "encoders")
+
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
         if self.checkpoint and torch.is_grad_enabled():
             return recomputed(block, x, use_reentrant=False)  # pyright: ignore[reportReturnType]
@@ -185,82 +201,3 @@ def release_name(name: str) -> str:
     layers |= {"norm1": f"gn1/{leaf}", "norm2": f"gn2/{leaf}"}
     layers |= {"shortcut.0": "proj_conv/kernel", "shortcut.1": f"proj_gn/{leaf}"}
     return f"stages_{stage}/layers_{parts[3]}/{layers['.'.join(parts[4:])]}"
-
-
-def load_release_parameters(encoder: MAEResNetEncoder, parameters: Mapping[str, object]) -> None:
-    """Give ``encoder`` the parameters of an encoder of the authors' release.
-
-    Parameters
-    ----------
-    encoder
-        Built with ``readings.taps='release'``: their stages close with a GroupNorm.
-    parameters
-        Arrays by the release's names, as ``encoder/stages_0/layers_0/conv1/kernel``; nested
-        mappings are read as such paths. Where paths lead through ``encoder``, only what lies below
-        it is read, so that a whole autoencoder can be handed over, but not two (a moving average
-        beside it). Convolutions are laid out [H, W, in, out]. Tensors, and arrays of NumPy and JAX,
-        of any real dtype, byte order and strides; pairs of bytes without a dtype, which is how
-        NumPy saves bfloat16, are read as that.
-
-    Raises
-    ------
-    ValueError
-        Naming every parameter that is missing, left over or of another shape; nothing is changed.
-
-    Examples
-    --------
-    >>> from drifting_spec import RELEASE                                    # doctest: +SKIP
-    >>> encoder = MAEResNetEncoder(256, readings=RELEASE)                    # doctest: +SKIP
-    >>> load_release_parameters(encoder, parameters)                         # doctest: +SKIP
-    >>> encoder.eval().requires_grad_(False)                                 # doctest: +SKIP
-    """
-    given = _below_encoder(_flat(parameters))
-    wanted = {release_name(name): each for name, each in encoder.named_parameters()}
-    missing, left_over = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
-    problems = [f"missing: {', '.join(missing)}"] if missing else []
-    problems += [f"left over: {', '.join(left_over)}"] if left_over else []
-    found: dict[str, Tensor] = {}
-    for name in sorted(set(wanted) & set(given)):
-        try:
-            value = tensor_of(given[name])
-        except TypeError as problem:
-            problems.append(f"{name} is {problem}")
-            continue
-        found[name] = value.permute(3, 2, 0, 1) if value.dim() == 4 else value
-        if found[name].shape != wanted[name].shape:
-            expected = wanted[name].shape
-            if len(expected) == 4:
-                expected = (*expected[2:], expected[1], expected[0])
-            problems.append(f"{name} has shape {tuple(value.shape)}, expected {tuple(expected)}")
-    if problems:
-        raise ValueError(
-            f"parameters do not fit an encoder of width {encoder.width}, blocks {encoder.blocks}, "
-            f"taps {encoder.readings.taps!r}: {'; '.join(problems)}"
-        )
-    with torch.no_grad():
-        for name, value in found.items():
-            wanted[name].copy_(value)
-
-
-def _flat(parameters: Mapping[str, object], prefix: str = "") -> dict[str, object]:
-    flat: dict[str, object] = {}
-    for name, value in parameters.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = value
-    return flat
-
-
-def _below_encoder(flat: dict[str, object]) -> dict[str, object]:
-    inside: dict[str, dict[str, object]] = {}
-    for name, value in flat.items():
-        above, encoder, below = f"/{name}".partition("/encoder/")
-        if encoder:
-            inside.setdefault(f"{above}{encoder}".strip("/"), {})[below] = value
-    if len(inside) > 1:
-        raise ValueError(
-            f"parameters holds the encoders {', '.join(sorted(inside))}, expected one: hand over "
-            "what lies below it"
-        )
-    return next(iter(inside.values()), flat)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drifting_spec import Readings, Traits
+from drifting_spec.generator import GeneratorSizes
 
 Array = NDArray[np.float64]
 
@@ -250,6 +251,34 @@ class StepCase:
     parts: int = 1
 
 
+@dataclass(frozen=True)
+class GeneratorCase:
+    """Inputs of the generator of A.2, its sizes and its parameters.
+
+    ``noise`` [B, channels, side, side]; ``labels`` [B]; ``alpha`` [B]; ``style`` [B, style
+    tokens], None where the generator is to draw its own. ``parameters`` go by the release's names,
+    matrices [in, out]; None asks for the generator as it is initialised. ``direction``, of the
+    samples' shape, asks for the gradients of Σ samples · direction.
+    """
+
+    manifest: Manifest
+    sizes: GeneratorSizes
+    noise: Array
+    labels: NDArray[np.int64]
+    alpha: Array
+    style: NDArray[np.int64] | None
+    parameters: Mapping[str, Array] | None
+    direction: Array | None = None
+
+    def changed(self, **arrays: object) -> GeneratorCase:
+        """Copy with some of the inputs replaced."""
+        return replace(self, **arrays)  # pyright: ignore[reportArgumentType] -- field names
+
+    def with_parameters(self, changes: Mapping[str, Array]) -> GeneratorCase:
+        """Copy with some of the parameters replaced."""
+        return replace(self, parameters={**(self.parameters or {}), **changes})
+
+
 DType = Literal["float64", "float32", "bfloat16", "float16"]
 
 
@@ -317,6 +346,20 @@ class StepObservation:
     seen: Mapping[str, Array]
 
 
+@dataclass(frozen=True)
+class GeneratorObservation:
+    """What an implementation shows of a generator.
+
+    ``samples`` of the noise's shape; ``steps`` by the names of ``drifting_reference.generate``, as
+    many as it shows; ``gradients`` by parameter, and that of the noise as ``noise``, where the
+    case has a direction.
+    """
+
+    samples: Array
+    steps: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    gradients: Mapping[str, Array] = field(default_factory=dict[str, Array])
+
+
 def rounded(array: Array, dtype: DType) -> Array:
     """Round to what ``dtype`` can hold, back in float64: the inputs the implementation sees."""
     if dtype == "float64":
@@ -340,6 +383,8 @@ __all__ = [
     "FeatureCase",
     "FeatureObservation",
     "FieldCase",
+    "GeneratorCase",
+    "GeneratorObservation",
     "LossCase",
     "LossObservation",
     "Manifest",

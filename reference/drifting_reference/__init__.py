@@ -2,8 +2,8 @@
 
 Float64, slow on purpose, in the paper's order: :mod:`~drifting_reference.particles` (Sec. 3.1),
 ``training`` (3.2, Algorithm 1), ``kernels``, ``field`` and ``algorithm2`` (3.3), ``guidance``
-(3.5, A.7), ``equilibrium`` (A.1), ``encoder`` and ``mae`` (A.3), ``features`` (A.5),
-``normalization``, ``loss`` and ``feature_loss`` (A.6), ``alpha_laws`` (A.7), ``ablations``
+(3.5, A.7), ``equilibrium`` (A.1), ``generator`` (A.2), ``encoder`` and ``mae`` (A.3), ``features``
+(A.5), ``normalization``, ``loss`` and ``feature_loss`` (A.6), ``alpha_laws`` (A.7), ``ablations``
 (Table 1), ``arithmetic`` (Table 8), ``identifiability`` (C.1), ``mmd`` (C.2). Written to be read
 beside the paper; knows ``drifting_spec`` and nothing else of this project.
 """
@@ -72,6 +72,7 @@ from drifting_reference.field import (
     pair_field,
     y_softmax_factor,
 )
+from drifting_reference.generator import generate
 from drifting_reference.guidance import (
     alpha_to_gamma,
     cfg_alpha_to_weight,
@@ -192,6 +193,7 @@ __all__ = [
     "gamma_to_alpha",
     "gaussian_basis",
     "gaussian_xi",
+    "generate",
     "global_queue_refresh",
     "guided_distribution",
     "input_x2",

@@ -19,6 +19,8 @@ from drifting_parity.cases import (
     FeatureCase,
     FeatureObservation,
     FieldCase,
+    GeneratorCase,
+    GeneratorObservation,
     LossCase,
     LossObservation,
     Setting,
@@ -172,6 +174,26 @@ class Adapter:
     ) -> Mapping[str, tuple[int, int]]:
         """Key → (vectors, channels) for images of channels, rows, columns (A5-total)."""
         raise NotObservable("the adapter offers no inventory")
+
+    def generate(self, case: GeneratorCase, setting: Setting) -> GeneratorObservation:
+        """Samples of A.2's generator, the steps to them that show, and its gradients.
+
+        An implementation that has no place for some of the case's parameters (one codebook for
+        all style tokens, say: P-36) raises :class:`NotObservable` and says which.
+        """
+        raise NotObservable("the adapter offers no generator")
+
+    def drawn_style(self, count: int, tokens: int, entries: int, seed: int) -> Array:
+        """Style indices as drawn for ``count`` samples, [count, tokens] (A2-style-random)."""
+        raise NotObservable("the adapter draws no style indices")
+
+    def generator_parameters(self, column: str) -> int:
+        """How many parameters the generator of a column of Table 8 has (A2-params)."""
+        raise NotObservable("the adapter counts no parameters of a generator")
+
+    def generator_multiply_adds(self, column: str) -> int:
+        """How many multiply-adds its matrix products take for one sample (A2-flops)."""
+        raise NotObservable("the adapter counts no multiply-adds of a generator")
 
     def guidance_alpha(self, u: Array, exponent: float, atom: float) -> Array:
         """α at uniform u, density ∝ α^{−exponent} on [1, 4], an atom at 1 (A7-alpha-dist)."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import drifting_torch
-from drifting_parity.adapters import torch_encoder, torch_training
+from drifting_parity.adapters import torch_encoder, torch_generator, torch_training
 from drifting_parity.adapters.base import Adapter
 from drifting_parity.adapters.reference_adapter import weight_dtype
 from drifting_parity.adapters.torch_adapter import (
@@ -29,6 +29,8 @@ from drifting_parity.cases import (
     FeatureCase,
     FeatureObservation,
     FieldCase,
+    GeneratorCase,
+    GeneratorObservation,
     LossCase,
     LossObservation,
     Readings,
@@ -226,6 +228,22 @@ class DriftingTorchAdapter(Adapter):
         return drifting_torch.slot_inventory(
             width, input_shape=input_shape, patch_size=patch_size, readings=readings
         )
+
+    def generate(self, case: GeneratorCase, setting: Setting) -> GeneratorObservation:
+        """Samples, steps and gradients of ``DriftingTransformer``."""
+        return torch_generator.generate(case, setting)
+
+    def drawn_style(self, count: int, tokens: int, entries: int, seed: int) -> Array:
+        """By ``DriftingTransformer.draw_style``."""
+        return torch_generator.drawn_style(count, tokens, entries, seed)
+
+    def generator_parameters(self, column: str) -> int:
+        """Counted on a ``DriftingTransformer`` without storage."""
+        return torch_generator.parameters(column)
+
+    def generator_multiply_adds(self, column: str) -> int:
+        """Counted by PyTorch on a ``DriftingTransformer`` without storage."""
+        return torch_generator.multiply_adds(column)
 
     def guidance_alpha(self, u: Array, exponent: float, atom: float) -> Array:
         """α by ``AlphaDistribution.inverse_cdf``."""

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 import drifting_reference as reference
-from drifting_parity.adapters.base import Adapter
+from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.cases import (
     Array,
     DType,
@@ -19,6 +19,8 @@ from drifting_parity.cases import (
     FeatureCase,
     FeatureObservation,
     FieldCase,
+    GeneratorCase,
+    GeneratorObservation,
     LossCase,
     LossObservation,
     Setting,
@@ -26,7 +28,7 @@ from drifting_parity.cases import (
     rounded,
 )
 from drifting_reference import alpha_laws
-from drifting_spec import Readings
+from drifting_spec import Readings, generator
 
 
 def weight_dtype(dtype: DType) -> DType:
@@ -204,6 +206,31 @@ class ReferenceAdapter(Adapter):
             patch_size=case.patch_size,
             readings=readings,
         )
+
+    def generate(self, case: GeneratorCase, setting: Setting) -> GeneratorObservation:
+        """Samples and every step to them; it differentiates nothing."""
+        if case.style is None or case.parameters is None:
+            raise NotObservable("the reference draws nothing")
+        steps = dict(
+            reference.generate(
+                rounded(case.noise, setting.dtype),
+                case.labels,
+                rounded(case.alpha, setting.dtype),
+                case.style,
+                {name: rounded(each, setting.dtype) for name, each in case.parameters.items()},
+                patch_size=case.sizes.patch_size,
+                heads=case.sizes.heads,
+            )
+        )
+        return GeneratorObservation(steps.pop("samples"), steps)
+
+    def generator_parameters(self, column: str) -> int:
+        """Counted by ``drifting_spec.generator``."""
+        return generator.parameter_count(generator.sizes_of_table8(column))
+
+    def generator_multiply_adds(self, column: str) -> int:
+        """Counted by ``drifting_spec.generator``."""
+        return generator.multiply_adds(generator.sizes_of_table8(column))
 
     def reconstruction_loss(
         self, images: Array, reconstruction: Array, mask: Array, setting: Setting

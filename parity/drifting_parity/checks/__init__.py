@@ -12,6 +12,8 @@ from drifting_parity.checks.core import Check, Property
 from drifting_parity.checks.features import encoder
 from drifting_parity.checks.features import vectors as feature_properties
 from drifting_parity.checks.field import properties as field_properties
+from drifting_parity.checks.generator import blocks, conditioning, layers, sizes, style
+from drifting_parity.checks.generator import vectors as generator_vectors
 from drifting_parity.checks.loss import normalization as loss_properties
 from drifting_parity.checks.loss import numerics
 from drifting_parity.checks.paper import identifiability as theory
@@ -46,6 +48,10 @@ PROPERTIES: tuple[Property[Any], ...] = (
     *guidance_properties.PROPERTIES,
     *feature_properties.PROPERTIES,
     *encoder.PROPERTIES,
+    *layers.PROPERTIES,
+    *blocks.PROPERTIES,
+    *conditioning.PROPERTIES,
+    *style.PROPERTIES,
     *sample_queue.PROPERTIES,
     *grouped_step.PROPERTIES,
     *theory.PROPERTIES,
@@ -63,6 +69,8 @@ CHECKS: tuple[Check, ...] = (
     *vectors.CHECKS,
     *encoder.CHECKS,
     *encoder_vectors.CHECKS,
+    *sizes.CHECKS,
+    *generator_vectors.CHECKS,
     *sample_queue.CHECKS,
     *grouped_step.CHECKS,
     *training_vectors.CHECKS,

@@ -19,6 +19,8 @@ from drifting_parity.cases import (
     FeatureCase,
     FeatureObservation,
     FieldCase,
+    GeneratorCase,
+    GeneratorObservation,
     LossCase,
     LossObservation,
     Setting,
@@ -107,6 +109,10 @@ class Context:
         """The adapter's autoencoder: ``output`` and the steps that it shows."""
         return dict(self.adapter.reconstruct(case, self.readings, self.setting))
 
+    def generate(self, case: GeneratorCase) -> GeneratorObservation:
+        """The adapter's samples, steps and gradients of a generator."""
+        return self.adapter.generate(case, self.setting)
+
     def expected_field(self, case: FieldCase) -> Array:
         """The reference's V on the inputs as the setting's dtype rounds them."""
         return self.oracle.field(case, self.readings, self._exact())
@@ -130,6 +136,10 @@ class Context:
     def expected_reconstruct(self, case: EncoderCase) -> dict[str, Array]:
         """The reference's autoencoder, likewise."""
         return dict(self.oracle.reconstruct(case, self.readings, self._exact()))
+
+    def expected_generate(self, case: GeneratorCase) -> GeneratorObservation:
+        """The reference's samples and steps, likewise."""
+        return self.oracle.generate(case, self._exact())
 
     def _exact(self) -> Setting:
         # The reference rounds its inputs as the setting says and then computes in float64.

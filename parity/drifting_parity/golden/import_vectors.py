@@ -31,7 +31,7 @@ class Source:
 
 
 SOURCES = (
-    Source("release", "index.json", ("A", "B", "C", "D", "E", "F")),
+    Source("release", "index.json", ("A", "B", "C", "D", "E", "F", "G")),
     Source("seed", "index_seed.json", ("R",)),
 )
 
@@ -89,7 +89,7 @@ def _entry(item: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _tabulated(item: Mapping[str, Any], path: Path, target: Path) -> dict[str, Any]:
-    """Arrays of a ``.json`` file: the feature inventory, or the parameter counts."""
+    """Arrays of a ``.json`` file: the feature inventory, parameter counts, or parameter trees."""
     content = json.loads(path.read_text(encoding="utf-8"))
     arrays: dict[str, Any] = {}
     if "inventory" in content:
@@ -100,11 +100,22 @@ def _tabulated(item: Mapping[str, Any], path: Path, target: Path) -> dict[str, A
                 features = entry["features_T_D_dtype"]
                 arrays[f"{name}/keys"] = np.asarray(list(features))
                 arrays[f"{name}/T_D"] = np.asarray([value[:2] for value in features.values()])
-    else:
-        exercises = "parameter counts of the autoencoders at widths 256 and 640"
-        layout = "<configuration>: parameters of encoder, decoder and linear classifier"
+    elif "mae" in content:
+        exercises = "parameter counts of the autoencoders at widths 256 and 640, of the generators"
+        layout = (
+            "<configuration>: parameters of encoder, decoder and linear classifier; "
+            "generator/<configuration>: parameters of the generator"
+        )
         for name, entry in content["mae"].items():
             arrays[name] = np.asarray([entry[part] for part in ("encoder", "decoder", "fc")])
+        for name, entry in content.get("generators", {}).items():
+            arrays[f"generator/{name}"] = np.asarray(entry["total"])
+    else:
+        exercises = "name and shape of every parameter of the generators at full size"
+        layout = "<configuration>/names, and /shapes, each a row with zeros behind the shape"
+        for name, entry in content["generators"].items():
+            if "tree" in entry:
+                arrays |= _tree(name, entry["tree"])
     made = target / f"{path.stem}.npz"
     np.savez_compressed(made, **arrays)
     return {
@@ -121,6 +132,12 @@ def _tabulated(item: Mapping[str, Any], path: Path, target: Path) -> dict[str, A
         "arrays": described(made),
         "sha256": sha256(made),
     }
+
+
+def _tree(name: str, tree: Mapping[str, list[int]]) -> dict[str, Any]:
+    """Names and shapes of a parameter tree; none has more than three axes."""
+    rows = [[*shape, *[0] * (3 - len(shape))] for shape in tree.values()]
+    return {f"{name}/names": np.asarray(list(tree)), f"{name}/shapes": np.asarray(rows)}
 
 
 def described(path: Path) -> dict[str, list[Any]]:

@@ -1,0 +1,1 @@
+"""Checks of the generator (A.2)."""
