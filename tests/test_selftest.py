@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
-from drifting_parity.suspects import ALL
+from drifting_parity.checks.core import Context
+from drifting_parity.measure import Measurement
+from drifting_parity.suspects import ALL, SuspectAdapter
 from drifting_parity.suspects.table import (
     NOT_CAUGHT_RIGHT,
     TEXTBOOK,
+    Kill,
     Row,
     Table,
     judged,
@@ -23,6 +27,8 @@ from drifting_parity.suspects.table import (
     proof,
     selftest,
 )
+from drifting_spec import PAPER
+from drifting_spec.registry import load
 
 PROOF = json.loads(Path(__file__).with_name("selftest.json").read_text(encoding="utf-8"))
 JUDGED = [check.id for check in CHECKS if judged(check)]
@@ -71,9 +77,22 @@ def test_a_table_of_some_checks(processes: int) -> None:
     assert "D24" in table.uncaught
 
 
-def test_what_a_table_says() -> None:
-    from drifting_parity.suspects.table import Kill
+def test_what_is_remembered_changes_nothing() -> None:
+    """The table keeps draws, the reference's answers and those of the textbook."""
+    keys = ["D01", "D12", "D22", "D61:target"]
+    for check in [item for item in CHECKS if item.id in {"loss.copies", "PB-13", "PB-36"}]:
+        expected: dict[str, set[str]] = {}
+        for key in keys:
+            context = Context(SuspectAdapter(ALL[key]), PAPER, Setting(), load(), quick=True)
+            failed = [item for item in check.run(context) if isinstance(item, Measurement)]
+            clauses = {name for item in failed if not item.passed for name in item.clauses}
+            expected |= {key: clauses} if clauses else {}
+        kills = kills_of(check.id, keys)
+        assert kills is not None
+        assert {key: set(clauses) for key, clauses in kills.items()} == expected
 
+
+def test_what_a_table_says() -> None:
     rows = (
         Row("D12", "", "field", ("ALG2-6",), (Kill("a", ("ALG2-6", "EQ-5")),)),
         Row("D15", "", "field", ("ALG2-9",), (Kill("a", ("EQ-5",)),)),

@@ -12,7 +12,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -29,7 +29,8 @@ from drifting_parity.cases import (
     Setting,
 )
 from drifting_parity.checks import CHECKS
-from drifting_parity.checks.core import Check, Context
+from drifting_parity.checks.core import Check, Context, Property
+from drifting_parity.draw import Draw, Rejected
 from drifting_parity.judge.verdicts import run_check
 from drifting_parity.suspects import ALL
 from drifting_parity.suspects.adapter import SuspectAdapter
@@ -168,6 +169,42 @@ def shows(suspect: Suspect, case: LossCase | FieldCase | FeatureCase, readings: 
     return suspect.can_show(case, readings)
 
 
+class _SameDraws:
+    """A property's draws, made once for all suspects: they are the same, and slow to find."""
+
+    def __init__(self, draw: Callable[[Draw], object]) -> None:
+        self._draw = draw
+        self._drawn: list[object] = []
+        self._first: Draw | None = None
+        self._current: Draw | None = None
+        self._position = 0
+
+    def __call__(self, source: Draw) -> object:
+        """The next inputs of this run; :class:`Rejected` where they were rejected."""
+        if source is not self._current:
+            self._current, self._position = source, 0
+            self._first = self._first or source
+        if self._position == len(self._drawn):
+            try:
+                # The first run's source is the one that has given all inputs so far.
+                self._drawn.append(self._draw(self._first or source))
+            except Rejected as rejected:
+                self._drawn.append(rejected)
+        inputs = self._drawn[self._position]
+        self._position += 1
+        if isinstance(inputs, Rejected):
+            raise inputs
+        return inputs
+
+
+def _with_same_draws(check: Check) -> Check:
+    """The check, its draws kept from run to run if it is a property."""
+    drawn_by = getattr(check.run, "__self__", None)
+    if not isinstance(drawn_by, Property):
+        return check
+    return replace(drawn_by, draw=_SameDraws(drawn_by.draw)).check()
+
+
 def recalled(
     memory: dict[bytes, object], asked: tuple[object, ...], answer: Callable[[], Observation]
 ) -> Observation:
@@ -192,7 +229,7 @@ def kills_of(
 
     The textbook itself is among the keys if the check is red on it.
     """
-    check = next(item for item in CHECKS if item.id == identifier)
+    check = _with_same_draws(next(item for item in CHECKS if item.id == identifier))
     memory: dict[bytes, object] = {}
     oracle = _Remembered(memory)
     kills: dict[str, tuple[str, ...]] = {}
