@@ -27,7 +27,7 @@ from drifting_parity.explanation.confusion import (
     single_readings,
 )
 from drifting_parity.explanation.data import Explanation
-from drifting_parity.explanation.dials import Law, find_law
+from drifting_parity.explanation.dials import Law, find_law, sizes_of
 from drifting_parity.explanation.fingerprint import fingerprint
 from drifting_parity.explanation.matrix import read, weights_of
 from drifting_parity.explanation.model import Model
@@ -287,10 +287,8 @@ def test_a_dial_measures_what_no_suspect_explains(book: type[Textbook]) -> None:
 
 
 def test_a_law_is_found_only_where_all_factors_follow_it() -> None:
-    sizes = [
-        {"C": c, "N": n, "P": 3, "M": n + 3, "N-1": n - 1, "M-1": n + 2, "V": 1, "L": 1, "T": 1}
-        for c, n in ((4, 5), (16, 5), (4, 9), (7, 6))
-    ]
+    shapes = ((4, 5), (16, 5), (4, 9), (7, 6))
+    sizes = [sizes_of(1, n, n + 3, 1, c, 1, 3) for c, n in shapes]
     factors = [2 * item["C"] ** 0.5 / item["N-1"] for item in sizes]
     law = find_law(factors, sizes)
     assert law is not None

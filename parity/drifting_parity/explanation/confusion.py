@@ -104,7 +104,11 @@ def _names(truth: Truth) -> set[str]:
 
 
 def _moot(truth: Truth) -> set[str]:
-    return {axis for axis, reading in truth.readings.canonical(RICH) if reading == MOOT}
+    readings = truth.readings
+    for item in truth.suspects:
+        if item.reading is not None:
+            readings = readings.with_reading(*item.reading)
+    return {axis for axis, reading in readings.canonical(RICH) if reading == MOOT}
 
 
 def _false_readings(truth: Truth, explanation: Explanation) -> Iterator[str]:

@@ -28,7 +28,7 @@ from drifting_parity.explanation.hypothesis import Hypothesis, Option
 from drifting_parity.explanation.matrix import read
 from drifting_parity.explanation.model import Model
 from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
-from drifting_parity.explanation.search import Search
+from drifting_parity.explanation.search import Scored, Search
 from drifting_parity.explanation.stages import all_options, between_temperatures, options
 from drifting_parity.explanation.statements import (
     deviation_statements,
@@ -42,6 +42,9 @@ from drifting_parity.plain import plain
 from drifting_parity.suspects import ALL
 from drifting_spec import AXES, PAPER, Readings
 
+REOPENED = 6
+"""How many of the nearest hypotheses get the options of every stage."""
+
 ATTEMPTS = 3
 """How often fresh cases are drawn: what the first bring out is searched once more."""
 
@@ -53,8 +56,9 @@ TUNED = 40
 class _Track:
     """What the probes of the loss, or of the field, gave.
 
-    ``hypotheses`` explain every stage that is ``settled``; ``unexplained`` says where it ended.
-    ``usable`` are the probes on which the first of them holds.
+    ``hypotheses`` explain every stage that is ``settled``; ``unexplained`` says where it ended;
+    ``left`` is the size of what a loose fit leaves; ``usable`` are the probes on which the first
+    of the hypotheses holds.
     """
 
     probes: list[Probe]
@@ -63,6 +67,7 @@ class _Track:
     unexplained: list[Unexplained] = field(default_factory=list[Unexplained])
     ranges: list[RangeStatement] = field(default_factory=list[RangeStatement])
     dials: tuple[DialStatement, ...] = ()
+    left: float = 0.0
 
     @property
     def usable(self) -> list[Probe]:
@@ -150,7 +155,7 @@ def _fingerprint(
         range=(*loss.ranges, *of_field.ranges),
         confirmation=trial.confirmation,
         not_seen=tuple(axis for axis in AXES if axis not in statements),
-        notes=(*stock.notes, *_raised(subject)),
+        notes=(*_left(loss), *_left(of_field), *stock.notes, *_raised(subject)),
         calls=subject.calls if answered else 0,
         seconds=time.perf_counter() - started,
     )
@@ -171,6 +176,13 @@ def _stopped(subject: Subject, stock: Stock, name: str, seconds: float) -> Expla
         calls=subject.calls,
         seconds=seconds,
     )
+
+
+def _left(track: _Track) -> list[str]:
+    """What a loose fit leaves open."""
+    if not track.left:
+        return []
+    return [f"a difference of {track.left:.0e} is left: an epsilon, or how it rounds"]
 
 
 def _raised(subject: Subject) -> list[str]:
@@ -339,11 +351,16 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
         of_stage = _of_stage(probes, stage)
         if not of_stage:
             continue
-        fitting, _ = search.settle(track.hypotheses, of_stage, _options(stage, of_stage))
+        fitting, nearest = search.settle(track.hypotheses, of_stage, _options(stage, of_stage))
         if not fitting:
             # What showed nothing at its own stage may show here.
-            reopened, _ = search.settle(track.hypotheses, of_stage, all_options(), depth=1)
+            starts = [*track.hypotheses, *(item.hypothesis for item in nearest[:REOPENED])]
+            reopened, _ = search.settle(
+                list(dict.fromkeys(starts)), of_stage, all_options(), depth=1
+            )
             fitting = [item for item in reopened if search.fits(item, done)]
+        if not fitting:
+            fitting = _loosely(search, track, nearest, (*done, *of_stage))
         if not fitting:
             fitting = _dialled(search, track, done, of_stage, stage)
         if not fitting:
@@ -353,6 +370,23 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
         track.settled.append(stage)
         done += of_stage
     return track
+
+
+def _loosely(
+    search: Search, track: _Track, nearest: Sequence[Scored], probes: Sequence[Probe]
+) -> list[Hypothesis]:
+    """What explains the structure and leaves a small difference: the tolerance is loose then."""
+    loose = LOOSE[search.model.dtype]
+    if search.tolerance >= loose:
+        return []
+    search.tolerance, tight = loose, search.tolerance
+    fitting = [item.hypothesis for item in nearest if search.fits(item.hypothesis, probes)]
+    if not fitting:
+        search.tolerance = tight
+        return []
+    fitting.sort(key=lambda item: item.changes(search.asked))
+    track.left = max(search.misfit(fitting[0], probe) for probe in probes)
+    return fitting
 
 
 def _options(stage: str, probes: Sequence[Probe]) -> tuple[Option, ...]:

@@ -116,31 +116,38 @@ class Model:
     # The dial: the direction of the gradient with the temperature free.
 
     def nearest(
-        self, hypothesis: Hypothesis, probe: Probe, observed: Answer
+        self,
+        hypothesis: Hypothesis,
+        probe: Probe,
+        observed: Answer,
+        factor: float | None = None,
     ) -> tuple[float, float]:
-        """The factor of a grid that fits the direction best, and the distance left."""
+        """The factor of a grid (and ``factor``) that fits best, and the distance left."""
         case = probe.case
         if not isinstance(case, LossCase) or not observed.finite:
             return 1.0, math.inf
         try:
             misses = [
-                (direction_error(observed, Answer(direction)), factor)
-                for factor, direction in self._directions(hypothesis, case, probe.name)
+                (direction_error(observed, Answer(direction)), tried)
+                for tried, direction in self._directions(hypothesis, case, probe.name, factor)
             ]
         except (ValueError, RuntimeError):
             return 1.0, math.inf
-        miss, factor = min(misses)
-        return factor, miss
+        miss, best = min(misses)
+        return best, miss
 
     def _directions(
-        self, hypothesis: Hypothesis, case: LossCase, name: str
+        self, hypothesis: Hypothesis, case: LossCase, name: str, also: float | None
     ) -> Iterator[tuple[float, Array]]:
-        if _own_direction(hypothesis):
-            for factor in COARSE:
+        more = () if also is None else (also,)
+        if own_direction(hypothesis):
+            near = [item for item in COARSE if also is None or also / 2.5 < item < 2.5 * also]
+            for factor in (*near, *more):
                 temperatures = [factor * value for value in case.temperatures]
                 yield factor, self._loss(hypothesis, case, temperatures, name).array
             return
-        yield from zip(GRID, self._drifts(hypothesis, case, name, GRID), strict=True)
+        grid = (*GRID, *more)
+        yield from zip(grid, self._drifts(hypothesis, case, name, grid), strict=True)
 
     def _drifts(
         self, hypothesis: Hypothesis, case: LossCase, name: str, factors: Sequence[float]
@@ -169,7 +176,7 @@ class Model:
         if not isinstance(case, LossCase):
             return [NO_ANSWER.array] * len(factors)
         try:
-            if not _own_direction(hypothesis):
+            if not own_direction(hypothesis):
                 drifts = self._drifts(hypothesis, case, probe.name, factors)
                 return [Answer(array).direction for array in drifts]
             return [
@@ -214,7 +221,7 @@ class Model:
         return best
 
 
-def _own_direction(hypothesis: Hypothesis) -> bool:
+def own_direction(hypothesis: Hypothesis) -> bool:
     """Whether factors cannot be tried side by side as −ΣṼ of temperatures of one call."""
     return any(
         OWN_DIRECTION & set(use.suspect.steps) or "temperatures" in use.suspect.needs

@@ -11,7 +11,7 @@ import numpy as np
 from drifting_parity.cases import Array
 from drifting_parity.explanation.answers import Answer, direction_error, whole_error
 from drifting_parity.explanation.hypothesis import Hypothesis, Option
-from drifting_parity.explanation.model import Model, fit
+from drifting_parity.explanation.model import Model, fit, own_direction
 from drifting_parity.explanation.probes import Probe
 from drifting_parity.explanation.subject import Subject
 from drifting_spec import Readings
@@ -28,7 +28,7 @@ CLOSER = 14
 TUNED = 6
 """How many of a layer have their sizes fitted."""
 
-BUDGET = 2500
+BUDGET = 4000
 """Evaluations of the textbook, about 2 ms each, after which a stage tries nothing more."""
 
 KEPT = 8
@@ -98,13 +98,15 @@ class Search:
             return direction_error(observed, expected)
         return whole_error(observed, expected)
 
-    def quick(self, hypothesis: Hypothesis, probes: Sequence[Probe]) -> float:
-        """A cheap guess at the score, from the first probe alone."""
+    def quick(
+        self, hypothesis: Hypothesis, probes: Sequence[Probe], factor: float | None = None
+    ) -> float:
+        """A cheap guess at the score, from the first probe alone; ``factor`` is worth a try."""
         probe = probes[0]
         observed = self.subject.ask(probe)
         if observed is None or probe.view != "dialled direction":
             return self.misfit(hypothesis, probe)
-        return self.model.nearest(hypothesis, probe, observed)[1]
+        return self.model.nearest(hypothesis, probe, observed, factor)[1]
 
     def score(self, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Scored:
         """Misfits on the probes, no further than the first two once it is clear it does not fit."""
@@ -152,10 +154,14 @@ class Search:
         options: Sequence[Option],
         probes: Sequence[Probe],
         known: set[Hypothesis],
-    ) -> list[Hypothesis]:
-        """What one more option makes of the bases, as far as it can show on the probes."""
-        fresh: list[Hypothesis] = []
+    ) -> list[tuple[Hypothesis, float | None]]:
+        """What one more option makes of the bases, as far as it can show on the probes.
+
+        Beside each the factor of the temperature that its base had.
+        """
+        fresh: list[tuple[Hypothesis, float | None]] = []
         for hypothesis in bases:
+            factor = self._factor(hypothesis, probes[0])
             keys = [hypothesis.key(probe.case) for probe in probes]
             for option in options:
                 changed = option.apply(hypothesis)
@@ -163,23 +169,37 @@ class Search:
                     continue
                 known.add(changed)
                 if any(changed.key(p.case) != key for p, key in zip(probes, keys, strict=True)):
-                    fresh.append(changed)
+                    fresh.append((changed, factor))
         return fresh
 
-    def _scored(self, fresh: Sequence[Hypothesis], probes: Sequence[Probe]) -> list[Scored]:
+    def _factor(self, hypothesis: Hypothesis, probe: Probe) -> float | None:
+        """The factor of the temperature that fits the first probe best, where it is free."""
+        observed = self.subject.ask(probe)
+        if observed is None or probe.view != "dialled direction":
+            return None
+        return self.model.dialled(hypothesis, probe, observed)[0]
+
+    def _scored(
+        self, fresh: Sequence[tuple[Hypothesis, float | None]], probes: Sequence[Probe]
+    ) -> list[Scored]:
         """The most promising of a layer in full, sizes of some fitted."""
         guesses: list[tuple[float, int]] = []
-        for index, item in enumerate(fresh):
+        for index, (item, factor) in enumerate(fresh):
             if self.exhausted:
                 break
-            guesses.append((self.quick(item, probes), index))
+            guesses.append((self.quick(item, probes, factor), index))
         guesses.sort()
         dialled = bool(probes) and probes[0].view == "dialled direction"
         closer = guesses[:CLOSER] if dialled else guesses
-        scored = [self.score(fresh[index], probes) for _, index in closer]
+        if dialled:
+            # Their guesses are the rougher ones.
+            rough = [pair for pair in guesses[CLOSER:] if own_direction(fresh[pair[1]][0])]
+            closer += rough[: CLOSER // 2]
+        scored = [self.score(fresh[index][0], probes) for _, index in closer]
         scored.sort(key=lambda item: item.score)
         sized = [item for item in scored if _sizes(item.hypothesis) and item.worst > self.tolerance]
-        for item in sized[:TUNED]:
+        near = sum(item.worst < 1e-3 for item in sized)
+        for item in sized[: max(TUNED, min(near, 2 * TUNED))]:
             if self.exhausted:
                 break
             tuned = self.tune(item.hypothesis, probes)

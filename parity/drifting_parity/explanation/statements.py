@@ -56,7 +56,9 @@ def _merged(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> 
             continue
         for option in all_options():
             merged = option.apply(rest)
-            if merged is not None and search.fits(merged, probes):
+            if merged is None or merged.changes(search.asked) >= hypothesis.changes(search.asked):
+                continue
+            if search.fits(merged, probes):
                 return _merged(search, merged, probes)
     return hypothesis
 
