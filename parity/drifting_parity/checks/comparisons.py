@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, VectorizeCase
 from drifting_parity.checks.core import Check, Context, Yield, worst
 from drifting_parity.checks.loss import closed_forms as loss_forms
 from drifting_parity.checks.loss import worlds as loss_worlds
 from drifting_parity.checks.loss.worlds import Shape
 from drifting_parity.draw import Draw, RandomDraw, Rejected, generator
-from drifting_parity.measure import Measurement, compare
+from drifting_parity.measure import WHOLE, Measurement, compare, whole
 from drifting_spec import AXES, FIELD_AXES, PRESETS, Readings
 from drifting_spec.registry import Tolerance, load
 
@@ -36,10 +37,10 @@ SPOKEN_FOR: dict[str, Clauses] = {
 }
 """The clauses that a shown statistic speaks for, whatever the check is about."""
 
-WHOLE: Clauses = ("EQ-26", "A6-mse")
-"""Those of a loss and its gradient, which are wrong whenever anything before them is."""
-
 STATISTICS: Clauses = ("EQ-21", "A6-S", "EQ-25", "A6-lambda")
+
+OF_FEATURES: Clauses = ("EQ-14", "A6-sum-features")
+"""Those of the loss over many features as a whole."""
 
 
 # One case
@@ -67,16 +68,21 @@ def compare_loss(context: Context, case: LossCase, clauses: Clauses) -> Iterator
     if got.feature_scale is not None and got.drift_scale is not None:
         clauses = tuple(each for each in clauses if each not in STATISTICS) or WHOLE
     gradient = _tolerance(context, "gradient", case)
-    yield compare(clauses, "loss", name, got.loss, expected.loss, loss)
-    yield compare(clauses, "gradient", name, got.gradient, expected.gradient, gradient)
-    if got.per_label is not None and expected.per_label is not None:
-        yield compare(clauses, "loss per label", name, got.per_label, expected.per_label, loss)
+    for what, shown, wanted, tolerance in (
+        ("loss", got.loss, expected.loss, loss),
+        ("gradient", got.gradient, expected.gradient, gradient),
+        ("loss per label", got.per_label, expected.per_label, loss),
+    ):
+        if shown is not None and wanted is not None:
+            yield whole(compare(clauses, what, name, shown, wanted, tolerance), "gradient")
     for quantity in ("feature_scale", "drift_scale", "drift_energy"):
         shown, wanted = getattr(got, quantity), getattr(expected, quantity)
         if shown is not None and wanted is not None:
             tolerance = loss_forms.statistics_tolerance(context, quantity)
-            what = quantity.replace("_", " ")
-            yield compare(SPOKEN_FOR[quantity], what, name, shown, wanted, tolerance)
+            what, spoken_for = quantity.replace("_", " "), SPOKEN_FOR[quantity]
+            item = compare(spoken_for, what, name, shown, wanted, tolerance)
+            # λ has every mistake of field, S and temperature in it.
+            yield item if quantity == "feature_scale" else whole(item, "drift scale", spoken_for)
 
 
 def compare_features(
@@ -87,19 +93,23 @@ def compare_features(
     got, expected = context.feature_loss(case), context.expected_feature_loss(case)
     loss, gradient = context.tolerance("loss"), context.tolerance("gradient")
     name = case.manifest.id
-    yield compare(clauses, "loss over features", name, got.loss, expected.loss, loss)
+    item = compare(clauses, "loss over features", name, got.loss, expected.loss, loss)
+    yield whole(item, "reductions", OF_FEATURES)
     for key, wanted in expected.gradients.items():
         shown, what = got.gradients.get(key, np.zeros(0)), "gradient of a feature"
-        yield compare(clauses, what, f"{name}, {key}", shown, wanted, gradient)
+        item = compare(clauses, what, f"{name}, {key}", shown, wanted, gradient)
+        yield whole(item, "reductions", OF_FEATURES)
     for what, shown, wanted in (
         ("loss of the features alone", got.feature_loss, expected.feature_loss),
         ("loss of the samples", got.raw_loss, expected.raw_loss),
     ):
         if shown is not None and wanted is not None:
-            yield compare(clauses, what, name, shown, wanted, loss)
+            item = compare(clauses, what, name, shown, wanted, loss)
+            yield whole(item, "reductions", OF_FEATURES)
     if got.raw_gradient is not None and expected.raw_gradient is not None:
         shown, wanted = got.raw_gradient, expected.raw_gradient
-        yield compare(clauses, "gradient of the samples", name, shown, wanted, gradient)
+        item = compare(clauses, "gradient of the samples", name, shown, wanted, gradient)
+        yield whole(item, "vanilla term", ("A5-vanilla",))
 
 
 def compare_vectors(
@@ -114,11 +124,6 @@ def compare_vectors(
         yield compare(clauses, key.rpartition(".")[2], case.manifest.id, shown, wanted, tolerance)
 
 
-def offers_field(context: Context) -> bool:
-    """Whether the adapter shows Algorithm 2 on its own."""
-    return type(context.adapter).field is not Adapter.field
-
-
 def compare_case(context: Context, case: AnyCase, clauses: Clauses) -> Iterator[Measurement]:
     """Everything that the adapter shows of one case, against the reference.
 
@@ -128,7 +133,7 @@ def compare_case(context: Context, case: AnyCase, clauses: Clauses) -> Iterator[
         yield from compare_field(context, case, clauses)
     elif isinstance(case, LossCase):
         about_field = {clause for axis in FIELD_AXES for clause in load().axes[axis].clauses}
-        if offers_field(context) and about_field.issuperset(clauses):
+        if context.offers_field and about_field.issuperset(clauses):
             clauses = WHOLE
         yield from compare_loss(context, case, clauses)
     elif isinstance(case, FeatureCase):
@@ -246,17 +251,24 @@ def worlds_of(axis: str) -> tuple[World, ...]:
 
 
 def cases_of(context: Context, stream: str, world: World, count: int) -> Iterator[AnyCase]:
-    """``count`` accepted cases of a world, from a stream of the context's seed."""
+    """``count`` accepted cases of a world, from a stream of the context's seed.
+
+    What the adapter does not take is replaced by the nearest that it takes.
+    """
+    capabilities = context.capabilities
     source = RandomDraw(context.seed * 2**32 + zlib.crc32(stream.encode()))
     accepted = 0
     for _ in range(50 * count):
         try:
-            yield world(source)
+            case = capabilities.fitted(world(source))
         except Rejected:
             continue
+        yield capabilities.fitted_field(case) if isinstance(case, FieldCase) else case
         accepted += 1
         if accepted == count:
             return
+    if context.capabilities.refused:
+        raise NotObservable("no case that the adapter takes serves this")
     raise RuntimeError(f"{stream} accepted {accepted} of {50 * count} drawn cases")
 
 
@@ -267,8 +279,12 @@ def measure_under(
     count: int,
     clauses: Clauses,
 ) -> Iterator[Yield]:
-    """Compare under each context on each world; not observable only if nothing was."""
-    measured = False
+    """Compare under each context on each world; not observable only if nothing was.
+
+    The first context is that of the readings asked for. Where a loss agrees under them and not
+    under another reading, it is that reading which is wrong, and not the loss as a whole.
+    """
+    measured = agrees = False
     answer = NotObservable("no reading to compare under")
     for position, make in enumerate(contexts):
         found: list[Measurement] = []
@@ -280,6 +296,13 @@ def measure_under(
             except NotObservable as reason:
                 answer = reason
         measured = measured or bool(found)
+        if position == 0:
+            agrees = bool(found) and all(item.passed for item in found)
+        elif agrees:
+            found = [
+                replace(item, end_to_end=False, refutes=item.clauses) if not item.passed else item
+                for item in found
+            ]
         yield from worst(found)
     if not measured:
         raise answer

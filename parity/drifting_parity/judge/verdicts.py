@@ -11,28 +11,23 @@ import fnmatch
 import platform
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import Final
 
 from drifting_parity.adapters.base import Adapter, NotObservable, fixed
+from drifting_parity.adapters.capabilities import learn
 from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
+from drifting_parity.checks.stages import stage_of
 from drifting_parity.judge import axes
+from drifting_parity.judge.clauses import decide, resolved, speaking_for
 from drifting_parity.measure import Figure, Measurement
-from drifting_parity.report.data import CheckOutcome, ClauseReport, Report, Verdict
+from drifting_parity.report.data import CheckOutcome, ClauseReport, Report
 from drifting_parity.witnesses import measure
 from drifting_spec import Readings
 from drifting_spec.registry import Clause, load
-
-BROKEN: Final[frozenset[Verdict]] = frozenset({"deviates", "raises"})
-
-_OF_THE_WHOLE: Final = ("loss", "gradient", "∂L", "implied", "finite difference", "Ṽ")
-"""Words in the names of quantities that come from the loss or its gradient."""
-
-_MOST_ROOTS: Final = 4
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps are done, and how many there are."""
@@ -68,6 +63,8 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
     measurements: list[Measurement] = []
     figures: list[Figure] = []
     reason = error = ""
+    if check.about_mask:
+        context = replace(context, about_mask=True)
     try:
         for item in check.run(context):
             if isinstance(item, Figure):
@@ -79,6 +76,7 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
     except Exception as problem:
         last = traceback.extract_tb(problem.__traceback__)[-1]
         error = f"{type(problem).__name__}: {problem} ({last.name}, line {last.lineno})"
+    measurements = [_staged(item, check) for item in measurements]
     if context.adapter.by_definition and not check.independent:
         measurements = [replace(item, by_definition=True) for item in measurements]
     return CheckOutcome(
@@ -94,6 +92,22 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
     )
 
 
+def _staged(item: Measurement, check: Check) -> Measurement:
+    """The measurement with its stage: its own, the check's, or its first clause's."""
+    if item.stage is not None:
+        return item
+    return replace(item, stage=check.stage or stage_of((*item.touched, *check.clauses)[0]))
+
+
+def prepared(context: Context) -> Context:
+    """The context with what its adapter takes, and in the arithmetic that it computes in."""
+    capabilities = learn(context.adapter, context.readings, context.setting)
+    context = replace(context, capabilities=capabilities)
+    if capabilities.single_precision and context.setting.dtype == "float64":
+        return context.at(dtype="float32")
+    return context
+
+
 def judge(request: Request, progress: Progress | None = None) -> Report:
     """Run every check that touches the requested clauses and give each clause its verdict."""
     started = time.perf_counter()
@@ -106,6 +120,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
     context = Context(
         request.adapter, request.readings, request.setting, spec, request.seed, request.quick
     )
+    context = prepared(context)
     report_progress = progress or _silent
     chosen = [check for check in CHECKS if set(check.clauses) & set(wanted)]
     report_progress("finding the readings it takes", 0, len(chosen) + 1)
@@ -121,6 +136,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         if check.applies(judged.readings):
             outcomes.append(run_check(check, judged))
     report_progress("measuring the effects of deltas", len(chosen), len(chosen) + 1)
+    outcomes = resolved(outcomes)
     effects = measure() if request.clause_glob == "*" else ()
     report_progress("done", len(chosen) + 1, len(chosen) + 1)
     differing = request.readings.differing(observed)
@@ -129,7 +145,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         implementation=request.target,
         readings=str(request.readings),
         observed_readings=str(observed),
-        environment=environment(request),
+        environment=environment(request, context),
         paper={
             "title": spec.paper.title,
             "authors": spec.paper.authors,
@@ -150,9 +166,12 @@ def _silent(what: str, done: int, total: int) -> None:
     del what, done, total
 
 
-def environment(request: Request) -> dict[str, str]:
+def environment(request: Request, context: Context) -> dict[str, str]:
     """Versions, device, dtype and seed: what someone needs to see the same numbers."""
     versions = {name: _version(name) for name in ("numpy", "scipy", "torch")}
+    capabilities, note = context.capabilities, {}
+    if capabilities.single_precision and request.setting.dtype == "float64":
+        note = {"arithmetic": f"float32 inside, and held to that: {capabilities.reason}"}
     return {
         "python": platform.python_version(),
         **versions,
@@ -161,6 +180,7 @@ def environment(request: Request) -> dict[str, str]:
         "dtype": request.setting.dtype,
         "seed": str(request.seed),
         "quick": str(request.quick).lower(),
+        **note,
     }
 
 
@@ -178,45 +198,7 @@ def _verdicts(
     observed: Readings,
     request: Request,
 ) -> list[ClauseReport]:
-    reports = {
-        clause.id: _verdict(clause, outcomes, differing, observed, request) for clause in clauses
-    }
-    if request.clause_glob == "*":  # of some clauses alone nothing can be said to come first
-        for key in _roots([item for item in reports.values() if item.verdict in BROKEN]):
-            reports[key] = replace(reports[key], root=True)
-    return list(reports.values())
-
-
-def _roots(broken: Sequence[ClauseReport]) -> set[str]:
-    """Where to look first: what is seen to be wrong directly, and depends on nothing wrong.
-
-    A loss or a gradient is wrong whenever anything before it is; a scale, a field or a vector
-    speaks for itself. None where that leaves too many to be a help.
-    """
-    direct = {item.id for item in broken if item.verdict == "raises" or _seen_directly(item)}
-    candidates = direct or {item.id for item in broken}
-    clauses = load().clauses
-    roots = {key for key in candidates if not _upstream(key, clauses) & candidates}
-    return roots if len(roots) <= _MOST_ROOTS else set()
-
-
-def _seen_directly(clause: ClauseReport) -> bool:
-    failed = (item.quantity for _, item in clause.measurements if not item.passed)
-    return any(
-        "other inputs" in quantity or not any(word in quantity for word in _OF_THE_WHOLE)
-        for quantity in failed
-    )
-
-
-def _upstream(identifier: str, clauses: Mapping[str, Clause]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(clauses[identifier].depends_on)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(clauses[name].depends_on)
-    return found - {identifier}
+    return [_verdict(clause, outcomes, differing, observed, request) for clause in clauses]
 
 
 def _verdict(
@@ -227,17 +209,8 @@ def _verdict(
     request: Request,
 ) -> ClauseReport:
     touching = [outcome for outcome in outcomes if clause.id in outcome.clauses]
-    measured = sorted(
-        (
-            (outcome.check, item)
-            for outcome in touching
-            for item in outcome.measurements
-            if clause.id in item.clauses
-        ),
-        key=lambda pair: (pair[1].passed, -pair[1].headroom),
-    )
-    errors = [f"{outcome.check}: {outcome.error}" for outcome in touching if outcome.error]
-    verdict, reading, detail = _decide(clause, touching, measured, errors, differing, observed)
+    measured = speaking_for(clause.id, touching)
+    verdict, reading, detail = decide(clause, touching, measured, differing, observed)
     return ClauseReport(
         id=clause.id,
         section=clause.section,
@@ -249,35 +222,3 @@ def _verdict(
         reproduce=request.command(clause.id),
         subject=clause.subject,
     )
-
-
-def _decide(
-    clause: Clause,
-    touching: Sequence[CheckOutcome],
-    measured: Sequence[tuple[str, Measurement]],
-    errors: Sequence[str],
-    differing: tuple[str, ...],
-    observed: Readings,
-) -> tuple[Verdict, str, str]:
-    if not clause.executable:
-        return "not executable", "", clause.reason
-    if errors:
-        return "raises", "", "; ".join(errors)
-    failed = [(check, item) for check, item in measured if not item.passed]
-    if failed:
-        check, item = failed[0]
-        return "deviates", "", f"{check}: {item.quantity} on {item.case}{_note(item)}"
-    others = [axis for axis in clause.axes if axis in differing]
-    if others and measured:
-        taken = ", ".join(f"{axis}={getattr(observed, axis)}" for axis in others)
-        return "conforms to reading", taken, f"takes {taken}"
-    if not measured:
-        reasons = {outcome.not_observable for outcome in touching if outcome.not_observable}
-        return "not observable", "", "; ".join(sorted(reasons)) or "no check ran under the readings"
-    if all(item.by_definition for _, item in measured):
-        return "by definition", "", "only comparisons of the reference with itself"
-    return "conforms", "", ""
-
-
-def _note(item: Measurement) -> str:
-    return f" ({item.note})" if item.note else ""

@@ -16,7 +16,7 @@ from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import FieldCase, LossCase, Manifest
 from drifting_parity.checks.core import Check, Context
 from drifting_parity.checks.loss import closed_forms as loss_forms
-from drifting_parity.measure import Measurement, compare, within
+from drifting_parity.measure import Measurement, compare, whole, within
 
 _Changes = Mapping[str, str]
 
@@ -195,10 +195,12 @@ def _g2(ctx: Context) -> Iterator[Measurement]:
     value, share = G2_LOSSES[under.readings.temperature_aggregation]
     tolerance, near = under.tolerance, case.manifest.id
     clauses = ("EQ-A6tau", "A6-order", "EQ-26", "A6-mse")
-    yield compare(clauses, "loss", near, seen.loss, value, tolerance("loss"))
+    item = compare(clauses, "loss", near, seen.loss, value, tolerance("loss"))
+    yield whole(item, "gradient")
     expected = share * np.array(G2_GRADIENT).reshape(case.generated.shape)
     clauses = ("EQ-26", "A6-mse")
-    yield compare(clauses, "gradient", near, seen.gradient, expected, tolerance("gradient"))
+    item = compare(clauses, "gradient", near, seen.gradient, expected, tolerance("gradient"))
+    yield whole(item, "gradient")
     if seen.feature_scale is not None:
         scale, allowed = (
             seen.feature_scale.reshape(-1),
@@ -211,7 +213,8 @@ def _g2(ctx: Context) -> Iterator[Measurement]:
             loss_forms.statistics_tolerance(under, "drift_scale"),
         )
         clauses = ("EQ-25", "A6-lambda")
-        yield compare(clauses, "λ", near, drift_scale, np.array(G2_SCALES), allowed)
+        item = compare(clauses, "λ", near, drift_scale, np.array(G2_SCALES), allowed)
+        yield whole(item, "drift scale", clauses)
 
 
 def _g2_fields(ctx: Context) -> Iterator[Measurement]:

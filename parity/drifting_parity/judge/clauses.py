@@ -1,0 +1,101 @@
+"""From measurements to verdicts: a clause is red only if what it states is wrong.
+
+A value or gradient of the loss as a whole is wrong whenever anything before it is. Such a failure
+is set aside where something earlier was seen to be wrong on its own (:func:`resolved`); the
+clauses that only it could speak for are then not observable. Only what nothing explains turns the
+clauses of the whole red.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from drifting_parity.checks.stages import IN_THE_LOSS
+from drifting_parity.measure import Measurement
+from drifting_parity.report.data import CheckOutcome, Verdict
+from drifting_spec import Readings
+from drifting_spec.registry import Clause
+
+OF_FEATURES: Final = frozenset({"EQ-14", "A6-sum-features", "A5-sum", "A5-vanilla"})
+"""Clauses of the loss over many features: their failures explain none of one feature's loss."""
+
+
+def resolved(outcomes: Sequence[CheckOutcome]) -> list[CheckOutcome]:
+    """The outcomes without the failures of the whole loss that an earlier failure explains."""
+    failed = [item for outcome in outcomes for item in outcome.measurements if not item.passed]
+    direct = [item for item in failed if not item.end_to_end and item.stage in IN_THE_LOSS]
+    one_feature = {name for item in direct for name in item.refuted} - OF_FEATURES
+    wrong = any(item.end_to_end and not _over_features(item) for item in failed)
+    return [_without(outcome, one_feature, wrong) for outcome in outcomes]
+
+
+def _over_features(item: Measurement) -> bool:
+    return bool(OF_FEATURES & set(item.refuted))
+
+
+def _without(outcome: CheckOutcome, culprits: set[str], wrong: bool) -> CheckOutcome:
+    kept = tuple(
+        item
+        for item in outcome.measurements
+        if item.passed or not item.end_to_end or not (culprits or (wrong and _over_features(item)))
+    )
+    if len(kept) == len(outcome.measurements):
+        return outcome
+    cause = ", ".join(sorted(culprits)) if culprits else "the loss of one feature"
+    reason = outcome.not_observable
+    if not kept and not outcome.error:
+        reason = f"seen in the loss as a whole alone, which is wrong already ({cause})"
+    return replace(outcome, measurements=kept, not_observable=reason)
+
+
+def speaking_for(clause: str, touching: Iterable[CheckOutcome]) -> list[tuple[str, Measurement]]:
+    """What proves or refutes a clause, with the check that measured it, failures first."""
+    pairs = [
+        (outcome.check, item)
+        for outcome in touching
+        for item in outcome.measurements
+        if clause in (item.clauses if item.passed else item.refuted)
+    ]
+    return sorted(pairs, key=lambda pair: (pair[1].passed, -pair[1].headroom))
+
+
+def decide(
+    clause: Clause,
+    touching: Sequence[CheckOutcome],
+    measured: Sequence[tuple[str, Measurement]],
+    differing: tuple[str, ...],
+    observed: Readings,
+) -> tuple[Verdict, str, str]:
+    """Give verdict, reading taken and detail of one clause."""
+    if not clause.executable:
+        return "not executable", "", clause.reason
+    errors = [f"{outcome.check}: {outcome.error}" for outcome in touching if outcome.error]
+    if errors:
+        return "raises", "", "; ".join(errors)
+    failed = [(check, item) for check, item in measured if not item.passed]
+    if failed:
+        check, item = failed[0]
+        return "deviates", "", f"{check}: {item.quantity} on {item.case}{_note(item)}"
+    others = [axis for axis in clause.axes if axis in differing]
+    if others and measured:
+        taken = ", ".join(f"{axis}={getattr(observed, axis)}" for axis in others)
+        return "conforms to reading", taken, f"takes {taken}"
+    if not measured:
+        return "not observable", "", _unseen(clause.id, touching)
+    if all(item.by_definition for _, item in measured):
+        return "by definition", "", "only comparisons of the reference with itself"
+    return "conforms", "", ""
+
+
+def _unseen(clause: str, touching: Sequence[CheckOutcome]) -> str:
+    reasons = {outcome.not_observable for outcome in touching if outcome.not_observable}
+    held = any(clause in item.refuted for outcome in touching for item in outcome.measurements)
+    if held:
+        reasons.add("what held so far, wrong code would pass as well")
+    return "; ".join(sorted(reasons)) or "no check ran under the readings"
+
+
+def _note(item: Measurement) -> str:
+    return f" ({item.note})" if item.note else ""
