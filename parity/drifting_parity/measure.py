@@ -66,6 +66,10 @@ class Measurement:
     ``stage`` is where it shows; the check's own where it is None. ``refutes`` are the clauses that
     a failure shows to be wrong; those of ``clauses`` where it is None. ``end_to_end`` marks a value
     or gradient in which every stage takes part: it refutes only what nothing earlier explains.
+
+    Most checks of the loss take its gradient for a drift, which a target that is not frozen or an
+    error that is not squared belies. What tests that is a ``premise``; what ``reads_drift`` refutes
+    nothing where a premise failed.
     """
 
     clauses: tuple[str, ...]
@@ -81,6 +85,8 @@ class Measurement:
     stage: Stage | None = None
     refutes: tuple[str, ...] | None = None
     end_to_end: bool = False
+    premise: bool = False
+    reads_drift: bool = False
 
     @property
     def refuted(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from drifting_parity.checks.features import encoder
 from drifting_parity.checks.features import vectors as feature_properties
 from drifting_parity.checks.field import properties as field_properties
 from drifting_parity.checks.loss import normalization as loss_properties
-from drifting_parity.checks.loss import numerics
+from drifting_parity.checks.loss import numerics, sizes
 from drifting_parity.checks.paper import identifiability as theory
 from drifting_parity.checks.paper import laws, table8
 from drifting_parity.checks.paper import mmd as discrepancy
@@ -60,6 +60,7 @@ CHECKS: tuple[Check, ...] = (
     *feature_properties.CHECKS,
     *comparisons.CHECKS,
     *numerics.CHECKS,
+    *sizes.CHECKS,
     *vectors.CHECKS,
     *encoder.CHECKS,
     *encoder_vectors.CHECKS,

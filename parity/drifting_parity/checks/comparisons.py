@@ -17,6 +17,7 @@ import numpy as np
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, VectorizeCase
 from drifting_parity.checks.core import Check, Context, Yield, worst
+from drifting_parity.checks.field.closed_forms import as_whole
 from drifting_parity.checks.loss import closed_forms as loss_forms
 from drifting_parity.checks.loss import worlds as loss_worlds
 from drifting_parity.checks.loss.worlds import Shape
@@ -50,7 +51,8 @@ def compare_field(context: Context, case: FieldCase, clauses: Clauses) -> Iterat
     """V of Algorithm 2."""
     got, expected = context.field(case), context.expected_field(case)
     tolerance = context.tolerance("field")
-    yield compare(clauses, "field", case.manifest.id, got, expected, tolerance)
+    item = compare(clauses, "field", case.manifest.id, got, expected, tolerance)
+    yield as_whole(item, case)
 
 
 def _tolerance(context: Context, quantity: str, case: LossCase) -> Tolerance:

@@ -13,7 +13,7 @@ from typing import Final, Generic, Literal, TypeVar
 
 from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.adapters.capabilities import Capabilities, Feature
-from drifting_parity.adapters.reference_adapter import ReferenceAdapter
+from drifting_parity.adapters.reference_adapter import ReferenceAdapter, as_seen
 from drifting_parity.cases import (
     Array,
     DType,
@@ -158,6 +158,19 @@ class Context:
         """The reference's loss on the inputs as the setting's dtype rounds them."""
         return self.oracle.loss(case, self.readings, self._exact())
 
+    def textbook_loss(self, case: LossCase) -> LossObservation:
+        """The same by the batched textbook, for sizes at which the reference is too slow."""
+        from drifting_parity.suspects.textbook import Textbook
+
+        exact = as_seen(case, self.setting.dtype)
+        return Textbook(self.readings).observe(exact, upstream=self.setting.upstream)
+
+    def textbook_field(self, case: FieldCase) -> Array:
+        """The reference's V by the batched textbook, likewise. The inputs must fit the dtype."""
+        from drifting_parity.suspects.textbook import Textbook
+
+        return Textbook(self.readings).observe_field(case)
+
     def expected_feature_loss(self, case: FeatureCase) -> FeatureObservation:
         """The reference's feature-space loss, likewise."""
         return self.oracle.feature_loss(case, self.readings, self._exact())
@@ -199,6 +212,7 @@ class Check:
     headline: str = ""
     stage: Stage | None = None
     about_mask: bool = False
+    reads_drift: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,6 +235,7 @@ class Property(Generic[Inputs]):
     needs: tuple[Feature, ...] = ()
     stage: Stage | None = None
     about_mask: bool = False
+    reads_drift: bool = False
 
     def check(self) -> Check:
         """The property as a check on seeded draws, the worst of each measurement kept."""
@@ -234,6 +249,7 @@ class Property(Generic[Inputs]):
             independent=self.independent,
             stage=self.stage,
             about_mask=self.about_mask,
+            reads_drift=self.reads_drift,
         )
 
     def measured(self, context: Context, source: Draw) -> Iterator[Measurement]:

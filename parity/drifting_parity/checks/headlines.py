@@ -6,6 +6,7 @@ Slot counts (A.5), scale invariance, detach semantics, and the sum of drifts bef
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import root_scalar
@@ -193,7 +194,7 @@ def _finite_differences(context: Context, case: LossCase, gradient: Array) -> It
         0.02,
         f"gradient {along:.4g}, with the target recomputed {recomputed:.4g}",
     )
-    yield necessary(at_stage(item, "gradient"))
+    yield necessary(replace(at_stage(item, "gradient"), premise=True))
     head = "detach semantics"
     yield Figure(head, "finite difference, target frozen", f"{frozen:.6g} (gradient {along:.6g})")
     yield Figure(head, "finite difference, target recomputed", f"{recomputed:.6g}: it differs")

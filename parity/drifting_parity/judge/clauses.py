@@ -8,7 +8,7 @@ clauses of the whole red.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -24,30 +24,86 @@ OF_FEATURES: Final = frozenset({"EQ-14", "A6-sum-features", "A5-sum", "A5-vanill
 
 def resolved(outcomes: Sequence[CheckOutcome]) -> list[CheckOutcome]:
     """The outcomes without the failures of the whole loss that an earlier failure explains."""
-    failed = [item for outcome in outcomes for item in outcome.measurements if not item.passed]
-    direct = [item for item in failed if not item.end_to_end and item.stage in IN_THE_LOSS]
+    outcomes = _of_the_field(_readable(outcomes))
+    failed = _failed(outcomes)
+    direct = [item for item in failed if not _unsure(item) and item.stage in IN_THE_LOSS]
     one_feature = {name for item in direct for name in item.refuted} - OF_FEATURES
-    wrong = any(item.end_to_end and not _over_features(item) for item in failed)
-    return [_without(outcome, one_feature, wrong) for outcome in outcomes]
+    wrong = any(_unsure(item) and not _over_features(item) for item in failed)
+
+    def explained(item: Measurement) -> bool:
+        return _unsure(item) and bool(one_feature or (wrong and _over_features(item)))
+
+    cause = ", ".join(sorted(one_feature)) or "the loss of one feature"
+    reason = f"seen in the loss as a whole alone, which is wrong already ({cause})"
+    return [_without(outcome, explained, reason) for outcome in outcomes]
+
+
+def _failed(outcomes: Iterable[CheckOutcome]) -> list[Measurement]:
+    return [item for outcome in outcomes for item in outcome.measurements if not item.passed]
+
+
+def _readable(outcomes: Sequence[CheckOutcome]) -> Sequence[CheckOutcome]:
+    """The outcomes without what was read off a gradient that is no drift."""
+    broken = [item for item in _failed(outcomes) if item.premise]
+    if not broken:
+        return outcomes
+    reason = f"the gradient is no drift ({broken[0].quantity})"
+    return [_without(outcome, lambda item: item.reads_drift, reason) for outcome in outcomes]
+
+
+def _unsure(item: Measurement) -> bool:
+    """Whether it is of the loss as a whole."""
+    return item.end_to_end and not _of_field(item)
+
+
+def _of_field(item: Measurement) -> bool:
+    """Whether it is of the field as a whole."""
+    return item.end_to_end and item.stage in {"field", "weights"}
+
+
+def _of_the_field(outcomes: Sequence[CheckOutcome]) -> Sequence[CheckOutcome]:
+    """The outcomes without failures of V as a whole that a line of Algorithm 2 explains.
+
+    Of those that are left the plainest count: without mask and weights, then without weights.
+    """
+    failed = _failed(outcomes)
+    lines = {
+        name
+        for item in failed
+        if not item.end_to_end and item.stage == "field"
+        for name in item.refuted
+    } - {"ALG1-4"}
+    ranks = {_rank(item) for item in failed if _of_field(item)}
+    plainest = min(ranks, default=0)
+
+    def explained(item: Measurement) -> bool:
+        return _of_field(item) and (bool(lines) or _rank(item) > plainest)
+
+    cause = ", ".join(sorted(lines)) or "without mask or weights"
+    reason = f"seen in the field as a whole alone, which is wrong already ({cause})"
+    return [_without(outcome, explained, reason) for outcome in outcomes]
+
+
+def _rank(item: Measurement) -> int:
+    """How much takes part in a V: 0 the lines, 1 the mask too, 2 weights too."""
+    if item.stage == "weights":
+        return 2
+    return int("ALG2-3" in item.refuted)
 
 
 def _over_features(item: Measurement) -> bool:
     return bool(OF_FEATURES & set(item.refuted))
 
 
-def _without(outcome: CheckOutcome, culprits: set[str], wrong: bool) -> CheckOutcome:
-    kept = tuple(
-        item
-        for item in outcome.measurements
-        if item.passed or not item.end_to_end or not (culprits or (wrong and _over_features(item)))
-    )
+def _without(
+    outcome: CheckOutcome, excused: Callable[[Measurement], bool], reason: str
+) -> CheckOutcome:
+    """The outcome without the failures that are excused."""
+    kept = tuple(item for item in outcome.measurements if item.passed or not excused(item))
     if len(kept) == len(outcome.measurements):
         return outcome
-    cause = ", ".join(sorted(culprits)) if culprits else "the loss of one feature"
-    reason = outcome.not_observable
-    if not kept and not outcome.error:
-        reason = f"seen in the loss as a whole alone, which is wrong already ({cause})"
-    return replace(outcome, measurements=kept, not_observable=reason)
+    unseen = outcome.not_observable if kept or outcome.error else reason
+    return replace(outcome, measurements=kept, not_observable=unseen)
 
 
 def speaking_for(clause: str, touching: Iterable[CheckOutcome]) -> list[tuple[str, Measurement]]:

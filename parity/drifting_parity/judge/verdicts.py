@@ -94,9 +94,8 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
 
 def _staged(item: Measurement, check: Check) -> Measurement:
     """The measurement with its stage: its own, the check's, or its first clause's."""
-    if item.stage is not None:
-        return item
-    return replace(item, stage=check.stage or stage_of((*item.touched, *check.clauses)[0]))
+    stage = item.stage or check.stage or stage_of((*item.touched, *check.clauses)[0])
+    return replace(item, stage=stage, reads_drift=item.reads_drift or check.reads_drift)
 
 
 def prepared(context: Context) -> Context:

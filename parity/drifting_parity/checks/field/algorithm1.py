@@ -145,6 +145,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         lambda draw: drawn_loss(draw, draw.integer(1, 2), guided=False),
         _step,
         needs=("one temperature",),
+        reads_drift=True,
     ),
     Property(
         "S3-neg-reuse",
@@ -153,5 +154,6 @@ PROPERTIES: tuple[Property[Any], ...] = (
         lambda draw: drawn_loss(draw, 2, guided=False),
         _reuse,
         needs=("labels",),
+        reads_drift=True,
     ),
 )

@@ -294,16 +294,14 @@ def _premises(context: Context, case: LossCase) -> Iterator[Measurement]:
     Where the target is frozen value and squared gradient of one temperature are in one proportion,
     S²/4κ, whatever the drift, λ and S are.
     """
-    name, seen = case.manifest.id, observe_as_given(context, case)
-    if len(case.temperatures) > 1 or not context.takes("other temperatures"):
-        return
+    name, seen, first = case.manifest.id, observe_as_given(context, case), case.temperatures[0]
     cut = float(_saturated(seen.gradient))
     what, note = "entries or rows of the gradient that are cut off", "a Huber error or a clamp"
     item = within(("EQ-26", "A6-mse"), what, name, cut, 0.0, note if cut else "")
-    yield necessary(replace(item, stage="reductions"))
-    if cut:
+    yield necessary(replace(item, stage="reductions", premise=True))
+    if cut or len(case.temperatures) > 1 or not context.takes("other temperatures"):
         return
-    warmer = observe_as_given(context, case.changed(temperatures=(2.5 * case.temperatures[0],)))
+    warmer = observe_as_given(context, case.changed(temperatures=(2.5 * first,)))
     ratios = [
         one.loss / size if (size := float(np.sum(one.gradient**2))) else np.inf
         for one in (seen, warmer)
@@ -312,7 +310,7 @@ def _premises(context: Context, case: LossCase) -> Iterator[Measurement]:
     what = "value over squared gradient, at another temperature"
     allowed = 20.0 * context.tolerance("identity").rtol
     item = within(("S3-sg", "ALG1-5", "EQ-6"), what, name, float(moved), allowed)
-    yield replace(item, refutes=("S3-sg", "ALG1-5"), stage="gradient")
+    yield replace(item, refutes=("S3-sg", "ALG1-5"), stage="gradient", premise=True)
 
 
 def measure_plain(context: Context, case: LossCase) -> Iterator[Measurement]:
@@ -321,7 +319,8 @@ def measure_plain(context: Context, case: LossCase) -> Iterator[Measurement]:
         yield item
         if not item.passed:
             return
-    yield from _parts(context, case, dissect(context, case))
+    for item in _parts(context, case, dissect(context, case)):
+        yield replace(item, reads_drift=True)
 
 
 def _kernel(context: Context, case: LossCase, anatomy: Anatomy) -> Measurement:
@@ -334,7 +333,10 @@ def _kernel(context: Context, case: LossCase, anatomy: Anatomy) -> Measurement:
         wrong, note = ("ALG2-3",), "it is that of a field without the self-mask"
     what = "direction of the drift, its temperature left free"
     item = within(lines, what, case.manifest.id, anatomy.residual, anatomy.room, note)
-    return replace(item, refutes=wrong, stage="field")
+    # Where a field is offered, its own checks say what is wrong with it.
+    return replace(
+        item, refutes=wrong, stage="gradient" if offered else "field", end_to_end=offered
+    )
 
 
 def _parts(context: Context, case: LossCase, anatomy: Anatomy) -> Iterator[Measurement]:
@@ -445,5 +447,6 @@ PROPERTIES: tuple[Property[LossCase], ...] = (
         applies=no_floors,
         examples=8,
         needs=("unconditional samples",),
+        reads_drift=True,
     ),
 )

@@ -201,6 +201,9 @@ def _vanishing(context: Context, case: LossCase) -> Iterator[Measurement]:
     size = abs(seen.loss) + float(np.abs(seen.gradient).max())
     clauses = ("EQ-23", "EQ-25", "A6-lambda")
     item = within(clauses, "loss and gradient of a vanishing drift", name, size, 0.0)
+    if case.generated.shape[1] == 1:
+        # A sample alone has no drift because it is masked.
+        item = whole(item, "drift scale", clauses)
     yield necessary(item, "EQ-23")
     if seen.degenerate is not None:
         unsaid = float((~seen.degenerate).sum())

@@ -15,6 +15,7 @@ import numpy as np
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import FieldCase, LossCase, Manifest
 from drifting_parity.checks.core import Check, Context
+from drifting_parity.checks.field.closed_forms import as_whole
 from drifting_parity.checks.loss import closed_forms as loss_forms
 from drifting_parity.measure import Measurement, compare, whole, within
 
@@ -155,7 +156,8 @@ def _values(
             tolerance, found = under.tolerance("field"), under.field(case)
             seen += 1
             near = case.manifest.id
-            yield compare(value.clauses, value.label, near, found, expected, tolerance)
+            item = compare(value.clauses, value.label, near, found, expected, tolerance)
+            yield as_whole(item, case) if under.readings == ctx.readings else item
         if not seen:
             raise NotObservable(reason)
 
@@ -224,7 +226,8 @@ def _g2_fields(ctx: Context) -> Iterator[Measurement]:
         expected, near = _column(*values), case.manifest.id
         allowed = under.tolerance("field")
         clauses = ("EQ-12", "ALG2-4")
-        yield compare(clauses, "V", near, under.field(case), expected, allowed)
+        item = compare(clauses, "V", near, under.field(case), expected, allowed)
+        yield as_whole(item, case)
 
 
 def _g3_scale(ctx: Context) -> Iterator[Measurement]:
