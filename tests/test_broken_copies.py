@@ -18,9 +18,8 @@ BROKEN = {
     "d25": ("A6-order", "conforms to reading", "temperature_aggregation"),
     "d28": ("EQ-25", "deviates", ""),
     "d61": ("S3-sg", "deviates", ""),
-    "gram": ("EQ-26", "deviates", ""),
+    "gram": ("EQ-12", "deviates", ""),
 }
-ROOTS = {"d28": {"EQ-25"}}
 UNTOUCHED = {
     "d12": {"ALG2-5", "ALG2-9", "EQ-21", "EQ-25", "EQ-26"},
     "d15": {"EQ-21", "A6-S", "A5-count", "EQ-A7alpha"},
@@ -41,5 +40,3 @@ def test_a_broken_copy_turns_red_on_the_right_clause(name: str) -> None:
     assert clauses[identifier].verdict == verdict
     assert [each.id for each in report.axes if each.differs] == ([axis] if axis else [])
     assert {clauses[each].verdict for each in UNTOUCHED.get(name, set())} <= {"conforms"}
-    roots = {clause.id for clause in report.clauses if clause.root}
-    assert roots == ROOTS.get(name, roots)

@@ -81,6 +81,8 @@ def compare_loss(context: Context, case: LossCase, clauses: Clauses) -> Iterator
         shown, wanted = getattr(got, quantity), getattr(expected, quantity)
         if shown is not None and wanted is not None:
             tolerance = loss_forms.statistics_tolerance(context, quantity)
+            if quantity == "feature_scale" and case.manifest.conditioning == "coincident":
+                tolerance = loss_forms.by_expanded_squares(context, tolerance)
             what, spoken_for = quantity.replace("_", " "), SPOKEN_FOR[quantity]
             item = compare(spoken_for, what, name, shown, wanted, tolerance)
             # λ has every mistake of field, S and temperature in it.

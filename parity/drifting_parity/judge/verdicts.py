@@ -207,7 +207,12 @@ def _verdict(
     observed: Readings,
     request: Request,
 ) -> ClauseReport:
-    touching = [outcome for outcome in outcomes if clause.id in outcome.clauses]
+    touching = [
+        outcome
+        for outcome in outcomes
+        if clause.id in outcome.clauses
+        or any(clause.id in item.touched for item in outcome.measurements)
+    ]
     measured = speaking_for(clause.id, touching)
     verdict, reading, detail = decide(clause, touching, measured, differing, observed)
     return ClauseReport(

@@ -61,6 +61,12 @@ def _spokes(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     yield within(("ALG2-7",), "weights of the wrong sign", near, lost, 0.0)
     if lost:
         return
+    unbalanced = _imbalance(ctx, case, weights)
+    if unbalanced > 16.0 * slack:
+        # Measured from the targets' mean an imbalance moves every weight: they cannot be read.
+        item = within((), "ΣW_pos/ΣW_neg − 1, from the targets' mean", near, unbalanced, slack)
+        yield replace(item, refutes=("ALG2-8", "ALG2-9"))
+        return
     logs = np.log(np.abs(weights))
     exponent, radii = affinity_exponent(ctx.readings), np.max(np.abs(case.positive), axis=1)
     expected = exponent * (radii[1] - radii[0]) / case.temperature
@@ -89,6 +95,24 @@ def _spokes(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     item = within(("ALG2-9", "ALG2-10"), "ΣW_pos/(ΣA_pos ΣA_neg) − 1", near, total, 6.0 * slack)
     # The mass is that of the affinities, whatever is wrong with them.
     yield as_whole(item, case)
+
+
+def _imbalance(ctx: Context, case: FieldCase, weights: Array) -> float:
+    """How far the sums of W differ, where V is measured from the mean of its targets.
+
+    There V's entries are W_j − ΣW/M times the radii: the paper's weights up to a factor for each
+    set, and one number off. 0 where that does not explain them.
+    """
+    attraction, repulsion = affinities(case, ctx.readings)
+    pull, push = attraction[0] * np.sum(repulsion), repulsion[0] * np.sum(attraction)
+    count = len(pull)
+    columns = np.zeros((len(weights), 3))
+    columns[:count, 0], columns[count:, 1], columns[:, 2] = pull, -push, -1.0
+    solution = np.linalg.lstsq(columns, weights, rcond=None)[0]
+    rest = float(np.linalg.norm(columns @ solution - weights) / np.linalg.norm(weights))
+    if rest > 64.0 * _slack(ctx, case):
+        return 0.0
+    return abs(float(solution[2])) / float(np.mean(np.abs(weights)))
 
 
 def _wider(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -155,7 +179,8 @@ def _one_sample(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     allowed = doubled(rounding(case, ctx.readings, ctx.setting.dtype))
     clauses, near = ("ALG2-3", "A7-selfmask-count"), case.manifest.id
     quantity = "V with the self column masked and left out"
-    yield compare(clauses, quantity, near, ctx.field(case), ctx.field(bare), allowed)
+    item = compare(clauses, quantity, near, ctx.field(case), ctx.field(bare), allowed)
+    yield whole(item, "field", clauses)
 
 
 def _only_itself(ctx: Context, case: FieldCase) -> Iterator[Measurement]:

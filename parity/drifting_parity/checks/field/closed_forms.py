@@ -240,6 +240,11 @@ def as_whole(item: Measurement, case: FieldCase) -> Measurement:
     return whole(item, "field", ("ALG2-3", *(("A7-selfmask-count",) if more else ())))
 
 
+def of_reading(item: Measurement, *clauses: str) -> Measurement:
+    """A V under other readings than those asked for: its clauses, if V is right under those."""
+    return whole(item, "field", clauses)
+
+
 def alone(item: Measurement) -> Measurement:
     """A measurement that speaks for its clauses alone, though it is of V as a whole."""
     return replace(item, end_to_end=False, refutes=None, stage=None)

@@ -25,6 +25,7 @@ from drifting_parity.checks.field.closed_forms import (
     exact_inputs,
     field_is,
     nearly_excludes_self,
+    of_reading,
     rounding,
     without_floor,
 )
@@ -120,7 +121,8 @@ def _nearest(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     room = allowed.atol + leak * np.sqrt(len(case.x)) + allowed.rtol * float(np.linalg.norm(chosen))
     error = float(np.linalg.norm(ctx.field(case) - chosen))
     quantity = "V against nearest⁺ − nearest⁻"
-    yield within(("EQ-8", "EQ-9"), quantity, case.manifest.id, error, room)
+    item = within(("EQ-8", "EQ-9"), quantity, case.manifest.id, error, room)
+    yield of_reading(item, "EQ-8", "EQ-9")
 
 
 def _nearest_draw(draw: Draw) -> FieldCase:
@@ -183,7 +185,8 @@ def _at_sizes(ctx: Context, samples: int, positives: int) -> Iterator[Measuremen
     slack = rounding(typical, over_y.readings, dtype)
     room = 4.0 * slack.atol + 3.0 * slack.rtol
     bias = abs(mean_field_at_equilibrium(over_y, samples, positives))
-    yield within(("EQ-7", "EQ-27"), "E V_pp, softmax over y", near, bias, room)
+    item = within(("EQ-7", "EQ-27"), "E V_pp, softmax over y", near, bias, room)
+    yield of_reading(item, "EQ-7", "EQ-27")
     both = ctx.under(softmax_axes="xy", softmax_combination="sqrt", kernel_normalization="joint")
     both = both.under(self_mask="exclude", affinity_floor="none")
     if samples > 2:
@@ -193,7 +196,8 @@ def _at_sizes(ctx: Context, samples: int, positives: int) -> Iterator[Measuremen
     apart = apart.under(kernel_normalization="separate", self_mask="exclude")
     bias = abs(mean_field_at_equilibrium(apart, samples, positives))
     if positives == samples - 1:
-        yield within(("EQ-9", "EQ-11"), "E V_pp, separate, P = N − 1", near, bias, room)
+        item = within(("EQ-9", "EQ-11"), "E V_pp, separate, P = N − 1", near, bias, room)
+        yield of_reading(item, "EQ-9", "EQ-11")
     else:
         yield at_least(("EQ-9",), "E V_pp, separate, P ≠ N − 1", near, bias, 1e-2)
 

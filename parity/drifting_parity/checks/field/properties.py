@@ -33,6 +33,7 @@ from drifting_parity.checks.field.closed_forms import (
     field_is,
     logits_of,
     mean_shift_field,
+    of_reading,
     pair_field,
     rounding,
     softmax,
@@ -86,7 +87,7 @@ def _over_y(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     field = mean_shift_field(kernel[:, :count], kernel[:, count:], case)
     expected = share * (1.0 - share) * field
     item = field_is(ctx, ("EQ-11", "EQ-27"), "V against π(1−π) times EQ-11", case, expected)
-    yield alone(item)
+    yield of_reading(item, "EQ-11", "EQ-27")
 
 
 def _over_both(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -114,7 +115,8 @@ def _separate(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     logits, count = logits_of(case, ctx.readings), len(case.positive)
     left, right = softmax(logits[:, :count], axis=1), softmax(logits[:, count:], axis=1)
     expected = mean_shift_field(left, right, case)
-    yield alone(field_is(ctx, ("EQ-9", "EQ-11"), "V with separate normalisers", case, expected))
+    item = field_is(ctx, ("EQ-9", "EQ-11"), "V with separate normalisers", case, expected)
+    yield of_reading(item, "EQ-9", "EQ-11")
 
 
 def _mean_shift(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -129,11 +131,14 @@ def _mean_shift(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     # Three outputs are rounded, of which the sum may be much smaller than its terms.
     sizes = float(np.linalg.norm(first) + np.linalg.norm(second))
     allowed = replace(allowed, atol=2.0 * allowed.atol + allowed.rtol * sizes)
-    yield compare(("EQ-10",), "V_pq + V_qr − V_pr", near, chained, ctx.field(through), allowed)
+    what = "V_pq + V_qr − V_pr"
+    item = compare(("EQ-10",), what, near, chained, ctx.field(through), allowed)
+    yield of_reading(item, "EQ-10")
     single = case.changed(x=case.x[:1], negative=case.x[:1], mask_self=False)
     to_positives = softmax(logits_of(single, ctx.readings)[:, : len(case.positive)], axis=1)
     expected = to_positives @ single.positive - single.x
-    yield alone(field_is(ctx, ("EQ-8",), "V⁺ with one negative at x", single, expected))
+    item = field_is(ctx, ("EQ-8",), "V⁺ with one negative at x", single, expected)
+    yield of_reading(item, "EQ-8")
     landed = (single.x + ctx.field(single))[0]
     outside = np.maximum(landed - np.max(single.positive, axis=0), 0.0)
     outside += np.maximum(np.min(single.positive, axis=0) - landed, 0.0)
@@ -157,11 +162,11 @@ def _swapped(ctx: Context, case: FieldCase, clauses: tuple[str, ...]) -> Measure
 def _ablations(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     for axes in ("xy", "y", "none"):
         under = ctx.under(softmax_axes=axes, kernel_normalization="joint")
-        yield _swapped(under, case, ("EQ-27",))
+        yield of_reading(_swapped(under, case, ("EQ-27",)), "EQ-27")
         near = exact_inputs(case, ctx.setting.dtype)
         expected = pair_field(near, under.readings)
         item = field_is(under, ("EQ-27",), f"V with softmax over {axes}", near, expected)
-        yield item if under.readings == ctx.readings else alone(item)
+        yield item if under.readings == ctx.readings else of_reading(item, "EQ-27")
 
 
 def _coinciding(ctx: Context, case: FieldCase) -> Iterator[Measurement]:

@@ -91,7 +91,8 @@ def _replication(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     allowed = doubled(rounding(copied, ctx.readings, ctx.setting.dtype))
     clauses, near = ("A7-w", "EQ-A7q"), case.manifest.id
     quantity = "V with weight w and with w copies"
-    yield compare(clauses, quantity, near, ctx.field(case), ctx.field(copied), allowed)
+    item = compare(clauses, quantity, near, ctx.field(case), ctx.field(copied), allowed)
+    yield whole(item, "weights", clauses)
 
 
 def _places(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -109,10 +110,12 @@ def _places(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     allowed = replace(allowed, atol=allowed.atol * max(1.0, float(np.max(ratio))))
     field = after.field(case)
     quantity = "V by copies against V weighted after, times R/R_w"
-    yield compare(("A7-w",), quantity, near, copies.field(case), ratio * field, allowed)
+    item = compare(("A7-w",), quantity, near, copies.field(case), ratio * field, allowed)
+    yield whole(item, "weights", ("A7-w",))
     root = after.field(case.changed(negative_weight=np.sqrt(weight)))
     quantity = "V with log w inside against √w after, times R/R_w"
-    yield compare(("A7-w",), quantity, near, inside.field(case), ratio * root, allowed)
+    item = compare(("A7-w",), quantity, near, inside.field(case), ratio * root, allowed)
+    yield whole(item, "weights", ("A7-w",))
 
 
 def _mass_ratio(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -129,7 +132,7 @@ def _mass_ratio(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     slack = 64.0 * UNIT_ROUNDOFF[ctx.setting.dtype] * 64.0 + 2.0 * returned
     error = abs(float(ratio) / weight - 1.0)
     item = within(("A7-w", "EQ-A7q"), "ratio of two weights ÷ w − 1", near, error, slack)
-    yield at_stage(item, "weights")
+    yield whole(item, "weights", ("A7-w", "EQ-A7q"))
 
 
 def _mass_draw(draw: Draw) -> FieldCase:
@@ -164,7 +167,8 @@ def _weightless(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     quantity = "V at w = 0 against V without unconditional samples"
     expected = expected * kept[:, None] ** power
     clauses = ("A7-w", "EQ-15")
-    yield compare(clauses, quantity, near, ctx.field(idle), expected, allowed)
+    item = compare(clauses, quantity, near, ctx.field(idle), expected, allowed)
+    yield whole(item, "weights", clauses)
 
 
 def _inert(readings: Readings) -> bool:

@@ -15,7 +15,7 @@ import numpy as np
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import FieldCase, LossCase, Manifest
 from drifting_parity.checks.core import Check, Context
-from drifting_parity.checks.field.closed_forms import as_whole
+from drifting_parity.checks.field.closed_forms import as_whole, of_reading
 from drifting_parity.checks.loss import closed_forms as loss_forms
 from drifting_parity.measure import Measurement, compare, whole, within
 
@@ -157,7 +157,8 @@ def _values(
             seen += 1
             near = case.manifest.id
             item = compare(value.clauses, value.label, near, found, expected, tolerance)
-            yield as_whole(item, case) if under.readings == ctx.readings else item
+            asked = under.readings == ctx.readings
+            yield as_whole(item, case) if asked else of_reading(item, *value.clauses)
         if not seen:
             raise NotObservable(reason)
 
