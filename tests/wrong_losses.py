@@ -319,3 +319,34 @@ def one_label(case: LossCase) -> None:
     weight = case.unconditional_weight
     if weight is not None and weight.std() > 0:
         raise NotObservable("one weight for each label")
+
+
+class ExpandedSquares(Textbook):
+    """D18: distances by expanded squares, coincident pairs floored as the release does."""
+
+    def distances(self, x: Tensor, y: Tensor) -> Tensor:
+        squared = x.square().sum(-1).unsqueeze(-1) + y.square().sum(-1).unsqueeze(-2) - 2 * x @ y.mT
+        return squared.clamp_min(1e-8 if self.readings.floors == "release" else 0).sqrt()
+
+
+class AsPrinted(Textbook):
+    """Right but odd: the last line of Algorithm 2 as printed, on coordinates as they lie."""
+
+    def origin(self, y_pos: Tensor) -> Tensor:
+        return torch.zeros_like(y_pos[..., :1, :])
+
+
+class Shuffled(Textbook):
+    """Right but odd: sums in another order at every call."""
+
+    calls = 0
+
+    def solve_samples(self, live: Samples, temperatures: Any) -> Any:
+        self.calls += 1
+        source = torch.Generator().manual_seed(self.calls)
+        order = torch.randperm(live.positives, generator=source)
+        rest = live.weight[..., live.positives :]
+        weight = torch.cat([live.weight[..., : live.positives][..., order], rest], -1)
+        return super().solve_samples(
+            replace(live, positive=live.positive[..., order, :], weight=weight), temperatures
+        )

@@ -54,7 +54,6 @@ PURPOSE: Final[Mapping[Feature, tuple[str, ...]]] = {
     "vectors": ("A6-locshare",),
     "unconditional samples": ("A7-selfmask-count",),
     "another count of samples": ("ALG2-3",),
-    "field without a mask": (),
     "field with further negatives": ("A7-selfmask-count",),
 }
 """Clauses that code breaks which raises, rather than declines, where this is asked of it."""
@@ -117,8 +116,9 @@ class Capabilities:
         else:
             unconditional, weight = self._cut(unconditional), self._weight(weight)
         extra = self.takes("weights of generated samples and positives")
+        temperatures = self.own_temperatures(case.temperatures)
         own, of_positives = case.generated_weight, case.positive_weight
-        return case.changed(
+        fitted = case.changed(
             generated=generated,
             positive=positive,
             unconditional=unconditional,
@@ -127,8 +127,17 @@ class Capabilities:
             positive_weight=self._labels(of_positives)
             if extra and of_positives is not None
             else None,
-            temperatures=self.own_temperatures(case.temperatures),
+            temperatures=temperatures,
         )
+        labels, _, vectors, _ = generated.shape
+        changes = [f"L={labels}"] if labels < len(case.generated) else []
+        changes += [f"V={vectors}"] if vectors < case.generated.shape[2] else []
+        changes += ["U=0"] if unconditional is None and case.unconditional is not None else []
+        changes += [f"τ={temperatures}"] if temperatures != case.temperatures else []
+        if not changes:
+            return fitted
+        name = f"{case.manifest.id} (as it takes it: {', '.join(changes)})"
+        return fitted.changed(manifest=replace(case.manifest, id=name))
 
     def fitted_features(self, case: FeatureCase) -> FeatureCase:
         """Likewise for several features; a case of several vectors stays as it is."""
@@ -141,6 +150,28 @@ class Capabilities:
         if self.temperatures is not None:
             return self.temperatures
         return asked if self.takes("other temperatures") else asked[:1]
+
+    def unfit(self, case: LossCase) -> str:
+        """Why the loss is not asked about a case: it does not take it. Empty if it fits.
+
+        Where it raised on the like, one check says so, and no other is voided by it.
+        """
+        if not self.refused:
+            return ""
+        labels, count, vectors, _ = case.generated.shape
+        weight, own = case.unconditional_weight, (case.generated_weight, case.positive_weight)
+        extra = case.unconditional is not None
+        asked: dict[Feature, bool] = {
+            "labels": labels > 1,
+            "vectors": vectors > 1,
+            "one sample": count == 1,
+            "another count of samples": count not in {1, case.positive.shape[1]},
+            "unconditional samples": extra,
+            "weights": extra and weight is not None and bool(np.any(weight != 1.0)),
+            "weights for each sample": weight is not None and bool(np.any(weight != weight[:, :1])),
+            "weights of generated samples and positives": any(one is not None for one in own),
+        }
+        return self.lacking(tuple(feature for feature, needed in asked.items() if needed))
 
     def fitted_field(self, case: FieldCase) -> FieldCase:
         """The case, or the nearest to it that its field takes: fewer negatives, no mask."""

@@ -13,7 +13,7 @@ from drifting_parity.checks.features import encoder
 from drifting_parity.checks.features import vectors as feature_properties
 from drifting_parity.checks.field import properties as field_properties
 from drifting_parity.checks.loss import normalization as loss_properties
-from drifting_parity.checks.loss import numerics, sizes
+from drifting_parity.checks.loss import numerics, sizes, taken
 from drifting_parity.checks.paper import identifiability as theory
 from drifting_parity.checks.paper import laws, table8
 from drifting_parity.checks.paper import mmd as discrepancy
@@ -61,6 +61,7 @@ CHECKS: tuple[Check, ...] = (
     *comparisons.CHECKS,
     *numerics.CHECKS,
     *sizes.CHECKS,
+    *taken.CHECKS,
     *vectors.CHECKS,
     *encoder.CHECKS,
     *encoder_vectors.CHECKS,

@@ -132,6 +132,8 @@ class Context:
 
     def loss(self, case: LossCase) -> LossObservation:
         """The adapter's loss and gradient."""
+        if reason := self.capabilities.unfit(case):
+            raise NotObservable(reason)
         return self.adapter.loss(case, self.readings, self.setting)
 
     def feature_loss(self, case: FeatureCase) -> FeatureObservation:

@@ -20,6 +20,7 @@ from drifting_parity.adapters.capabilities import learn
 from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
+from drifting_parity.checks.loss.taken import RaisedError
 from drifting_parity.checks.stages import stage_of
 from drifting_parity.judge import axes
 from drifting_parity.judge.clauses import decide, resolved, speaking_for
@@ -76,6 +77,8 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
     except Exception as problem:
         last = traceback.extract_tb(problem.__traceback__)[-1]
         error = f"{type(problem).__name__}: {problem} ({last.name}, line {last.lineno})"
+        if isinstance(problem, RaisedError):
+            error = str(problem)
     measurements = [_staged(item, check) for item in measurements]
     if context.adapter.by_definition and not check.independent:
         measurements = [replace(item, by_definition=True) for item in measurements]

@@ -69,6 +69,16 @@ def statistics_tolerance(context: Context, quantity: str) -> Tolerance:
     return context.spec.tolerance(quantity, dtype)
 
 
+def loss_tolerance(context: Context, quantity: str) -> Tolerance:
+    """The tolerance of ``loss`` or ``gradient``; in float32 the release's own under its floors.
+
+    Its distances are expanded squares, whose rounding those tolerances hold.
+    """
+    if context.readings.floors == "release" and context.setting.dtype == "float32":
+        return context.tolerance(f"release_{quantity.partition('_')[0]}")
+    return context.tolerance(quantity)
+
+
 def by_expanded_squares(context: Context, tolerance: Tolerance) -> Tolerance:
     """The tolerance of S where samples coincide: EQ-21 does not say how a distance is computed.
 

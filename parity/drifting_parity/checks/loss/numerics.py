@@ -17,6 +17,7 @@ from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import Conditioning, DType, FieldCase, LossCase, Manifest
 from drifting_parity.checks.core import Check, Context, Yield
 from drifting_parity.checks.field.closed_forms import rounding
+from drifting_parity.checks.loss.closed_forms import loss_tolerance
 from drifting_parity.checks.loss.conditioning import relative_bound
 from drifting_parity.draw import Rejected
 from drifting_parity.measure import Measurement, compare, necessary, whole, within
@@ -64,7 +65,7 @@ def _compared(context: Context, case: LossCase, conditioning: Conditioning) -> l
     pairs = (("loss", seen.loss, expected.loss), ("gradient", seen.gradient, expected.gradient))
     found: list[Measurement] = []
     for quantity, got, wanted in pairs:
-        tolerance = context.tolerance(f"{quantity}{suffix}")
+        tolerance = loss_tolerance(context, f"{quantity}{suffix}")
         tolerance = replace(tolerance, rtol=max(tolerance.rtol, bound))
         item = compare(LOSS, f"{quantity}{suffix}", name, got, wanted, tolerance, note)
         found.append(whole(item, "gradient"))

@@ -19,6 +19,7 @@ from drifting_parity.adapters.capabilities import Feature
 from drifting_parity.cases import PAPER_TEMPERATURES, Array, FieldCase, LossCase, Manifest
 from drifting_parity.checks.core import Check, Context, Yield
 from drifting_parity.checks.field.closed_forms import as_seen
+from drifting_parity.checks.loss.closed_forms import loss_tolerance
 from drifting_parity.draw import Draw, RandomDraw, Rejected, generator
 from drifting_parity.measure import Measurement, compare, whole
 from drifting_spec.registry import Tolerance
@@ -128,7 +129,9 @@ def _compared(context: Context, case: LossCase) -> list[Measurement]:
 
 def _room(context: Context, quantity: str) -> Tolerance:
     """Below float64 a thousand targets round more than a few do."""
-    tolerance = context.tolerance(quantity)
+    tolerance = (
+        context.tolerance(quantity) if quantity == "field" else loss_tolerance(context, quantity)
+    )
     factor = 1.0 if context.setting.dtype == "float64" else 4.0
     return replace(tolerance, rtol=factor * tolerance.rtol)
 

@@ -28,6 +28,7 @@ from drifting_parity.cases import (
     VectorizeCase,
 )
 from drifting_parity.checks.core import Check, Context
+from drifting_parity.checks.loss.closed_forms import loss_tolerance
 from drifting_parity.measure import Measurement, compare, whole
 from drifting_spec.registry import Tolerance, UnknownIdError
 
@@ -146,7 +147,12 @@ def _tolerance(context: Context, quantity: str, conditioning: Conditioning) -> T
     if conditioning == "coincident":
         with suppress(UnknownIdError):
             return context.tolerance(f"{quantity}_coincident")
-    return context.tolerance(quantity)
+    return (
+        loss_tolerance(context, quantity) if quantity in _OF_LOSS else context.tolerance(quantity)
+    )
+
+
+_OF_LOSS = frozenset({"loss", "gradient"})
 
 
 def _conditioning(context: Context) -> Conditioning:
