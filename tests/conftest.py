@@ -108,7 +108,6 @@ def broken_report() -> Report:
                 verdict="deviates",
                 measurements=(("loss.own", BAD), ("loss.more", GOOD)),
                 detail="loss.own: drift scale on N = 4",
-                root=True,
                 reproduce=COMMAND,
             ),
             _clause("EQ-26", "A.6", verdict="raises", detail=RAISED, reproduce=COMMAND),

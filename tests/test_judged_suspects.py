@@ -21,7 +21,6 @@ JUDGED = {
     "D28:norm": ("EQ-25", "deviates", ""),
     "D61:target": ("S3-sg", "deviates", ""),
 }
-ROOTS = {"D28:norm": {"EQ-25"}}
 UNTOUCHED = {
     "D12": {"ALG2-5", "ALG2-9", "EQ-21", "EQ-25", "EQ-26"},
     "D15": {"EQ-21"},
@@ -41,8 +40,6 @@ def test_a_suspect_turns_red_on_the_right_clause(key: str) -> None:
     assert clauses[identifier].verdict == verdict
     assert [item.id for item in report.axes if item.differs] == ([axis] if axis else [])
     assert {clauses[name].verdict for name in UNTOUCHED.get(key, set())} <= {"conforms"}
-    roots = {clause.id for clause in report.clauses if clause.root}
-    assert roots == ROOTS.get(key, roots)
 
 
 def test_the_textbook_conforms() -> None:

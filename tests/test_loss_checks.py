@@ -195,7 +195,7 @@ def failures(adapter: ReferenceAdapter, only: str = "", seed: int = 3) -> dict[s
         for item in items:
             assert set(item.clauses) <= set(check.clauses), check.id
             if not item.passed:
-                found.setdefault(check.id, set()).update(item.clauses)
+                found.setdefault(check.id, set()).update(item.refuted)
     return found
 
 
@@ -207,7 +207,7 @@ MISTAKES = {
     "D28 λ without √C": ("loss.one_temperature", "EQ-25"),
     "D30 no λ": ("loss.one_temperature", "EQ-25"),
     "D31 S remembered": ("loss.no_memory", "A6-S"),
-    "D34 mask in S": ("loss.feature_scale", "EQ-21"),
+    "D34 mask in S": ("loss.anatomy", "EQ-21"),
     "D36 S unweighted": ("loss.weights_in_scale", "A7-weight-in-scale"),
     "D38 standardised": ("loss.channel_mixing", "EQ-18"),
     "D40 S per label": ("loss.feature_scale", "A6-S"),

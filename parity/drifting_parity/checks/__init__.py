@@ -12,10 +12,11 @@ from drifting_parity.checks.core import Check, Property
 from drifting_parity.checks.features import encoder
 from drifting_parity.checks.features import vectors as feature_properties
 from drifting_parity.checks.field import properties as field_properties
-from drifting_parity.checks.generator import blocks, conditioning, layers, sizes, style
+from drifting_parity.checks.generator import blocks, conditioning, layers, style
+from drifting_parity.checks.generator import sizes as generator_sizes
 from drifting_parity.checks.generator import vectors as generator_vectors
 from drifting_parity.checks.loss import normalization as loss_properties
-from drifting_parity.checks.loss import numerics
+from drifting_parity.checks.loss import numerics, sizes, taken
 from drifting_parity.checks.paper import identifiability as theory
 from drifting_parity.checks.paper import laws, table8
 from drifting_parity.checks.paper import mmd as discrepancy
@@ -66,10 +67,12 @@ CHECKS: tuple[Check, ...] = (
     *feature_properties.CHECKS,
     *comparisons.CHECKS,
     *numerics.CHECKS,
+    *sizes.CHECKS,
+    *taken.CHECKS,
     *vectors.CHECKS,
     *encoder.CHECKS,
     *encoder_vectors.CHECKS,
-    *sizes.CHECKS,
+    *generator_sizes.CHECKS,
     *generator_vectors.CHECKS,
     *sample_queue.CHECKS,
     *grouped_step.CHECKS,

@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from drifting_parity.adapters.base import Adapter, NotObservable
-from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, VectorizeCase
+from drifting_parity.adapters.base import NotObservable
+from drifting_parity.cases import (
+    PAPER_TEMPERATURES,
+    FeatureCase,
+    FieldCase,
+    LossCase,
+    Manifest,
+    VectorizeCase,
+)
 from drifting_parity.checks.core import Check, Context, Yield, worst
+from drifting_parity.checks.field.closed_forms import as_whole
 from drifting_parity.checks.loss import closed_forms as loss_forms
 from drifting_parity.checks.loss import worlds as loss_worlds
 from drifting_parity.checks.loss.worlds import Shape
 from drifting_parity.draw import Draw, RandomDraw, Rejected, generator
-from drifting_parity.measure import Measurement, compare
-from drifting_spec import AXES, FIELD_AXES, PRESETS, Readings
+from drifting_parity.measure import WHOLE, Measurement, compare, whole
+from drifting_spec import AXES, FIELD_AXES, PRESETS, Readings, ReadingsError
 from drifting_spec.registry import Tolerance, load
 
 Clauses = tuple[str, ...]
@@ -36,10 +45,10 @@ SPOKEN_FOR: dict[str, Clauses] = {
 }
 """The clauses that a shown statistic speaks for, whatever the check is about."""
 
-WHOLE: Clauses = ("EQ-26", "A6-mse")
-"""Those of a loss and its gradient, which are wrong whenever anything before them is."""
-
 STATISTICS: Clauses = ("EQ-21", "A6-S", "EQ-25", "A6-lambda")
+
+OF_FEATURES: Clauses = ("EQ-14", "A6-sum-features")
+"""Those of the loss over many features as a whole."""
 
 
 # One case
@@ -49,14 +58,24 @@ def compare_field(context: Context, case: FieldCase, clauses: Clauses) -> Iterat
     """V of Algorithm 2."""
     got, expected = context.field(case), context.expected_field(case)
     tolerance = context.tolerance("field")
-    yield compare(clauses, "field", case.manifest.id, got, expected, tolerance)
+    item = compare(clauses, "field", case.manifest.id, got, expected, tolerance)
+    yield as_whole(item, case)
 
 
 def _tolerance(context: Context, quantity: str, case: LossCase) -> Tolerance:
     # Samples that coincide or nearly do have a tolerance of their own in some dtypes.
     own = f"{quantity}_{case.manifest.conditioning}"
     known = f"{own}.{context.setting.dtype}" in context.spec.tolerances
-    return context.tolerance(own if known else quantity)
+    return loss_forms.loss_tolerance(context, own if known else quantity)
+
+
+def shown_by(case: LossCase, clauses: Clauses) -> Clauses:
+    """The clauses less those of a scope that the case has not: one label or one vector."""
+    labels, _, vectors, _ = case.generated.shape
+    without = (("A6-S", "A6-lambda") if labels == 1 else ()) + (
+        ("A6-locshare",) if vectors == 1 else ()
+    )
+    return tuple(name for name in clauses if name not in without)
 
 
 def compare_loss(context: Context, case: LossCase, clauses: Clauses) -> Iterator[Measurement]:
@@ -66,17 +85,29 @@ def compare_loss(context: Context, case: LossCase, clauses: Clauses) -> Iterator
     name, loss = case.manifest.id, _tolerance(context, "loss", case)
     if got.feature_scale is not None and got.drift_scale is not None:
         clauses = tuple(each for each in clauses if each not in STATISTICS) or WHOLE
+    clauses = shown_by(case, clauses)
+    if context.capabilities.temperatures == PAPER_TEMPERATURES:
+        clauses = (*clauses, "A6-taus")
     gradient = _tolerance(context, "gradient", case)
-    yield compare(clauses, "loss", name, got.loss, expected.loss, loss)
-    yield compare(clauses, "gradient", name, got.gradient, expected.gradient, gradient)
-    if got.per_label is not None and expected.per_label is not None:
-        yield compare(clauses, "loss per label", name, got.per_label, expected.per_label, loss)
+    # A value says nothing of the factor 1/S that the gradient carries.
+    by_value = tuple(clause for clause in clauses if clause != "A6-mse")
+    for what, proven, shown, wanted, tolerance in (
+        ("loss", by_value, got.loss, expected.loss, loss),
+        ("gradient", clauses, got.gradient, expected.gradient, gradient),
+        ("loss per label", by_value, got.per_label, expected.per_label, loss),
+    ):
+        if shown is not None and wanted is not None:
+            yield whole(compare(proven, what, name, shown, wanted, tolerance), "gradient")
     for quantity in ("feature_scale", "drift_scale", "drift_energy"):
         shown, wanted = getattr(got, quantity), getattr(expected, quantity)
         if shown is not None and wanted is not None:
             tolerance = loss_forms.statistics_tolerance(context, quantity)
-            what = quantity.replace("_", " ")
-            yield compare(SPOKEN_FOR[quantity], what, name, shown, wanted, tolerance)
+            if quantity == "feature_scale" and case.manifest.conditioning == "coincident":
+                tolerance = loss_forms.by_expanded_squares(context, tolerance)
+            what, spoken_for = quantity.replace("_", " "), SPOKEN_FOR[quantity]
+            item = compare(spoken_for, what, name, shown, wanted, tolerance)
+            # λ has every mistake of field, S and temperature in it.
+            yield item if quantity == "feature_scale" else whole(item, "drift scale", spoken_for)
 
 
 def compare_features(
@@ -87,19 +118,23 @@ def compare_features(
     got, expected = context.feature_loss(case), context.expected_feature_loss(case)
     loss, gradient = context.tolerance("loss"), context.tolerance("gradient")
     name = case.manifest.id
-    yield compare(clauses, "loss over features", name, got.loss, expected.loss, loss)
+    item = compare(clauses, "loss over features", name, got.loss, expected.loss, loss)
+    yield whole(item, "reductions", OF_FEATURES)
     for key, wanted in expected.gradients.items():
         shown, what = got.gradients.get(key, np.zeros(0)), "gradient of a feature"
-        yield compare(clauses, what, f"{name}, {key}", shown, wanted, gradient)
+        item = compare(clauses, what, f"{name}, {key}", shown, wanted, gradient)
+        yield whole(item, "reductions", OF_FEATURES)
     for what, shown, wanted in (
         ("loss of the features alone", got.feature_loss, expected.feature_loss),
         ("loss of the samples", got.raw_loss, expected.raw_loss),
     ):
         if shown is not None and wanted is not None:
-            yield compare(clauses, what, name, shown, wanted, loss)
+            item = compare(clauses, what, name, shown, wanted, loss)
+            yield whole(item, "reductions", OF_FEATURES)
     if got.raw_gradient is not None and expected.raw_gradient is not None:
         shown, wanted = got.raw_gradient, expected.raw_gradient
-        yield compare(clauses, "gradient of the samples", name, shown, wanted, gradient)
+        item = compare(clauses, "gradient of the samples", name, shown, wanted, gradient)
+        yield whole(item, "vanilla term", ("A5-vanilla",))
 
 
 def compare_vectors(
@@ -114,11 +149,6 @@ def compare_vectors(
         yield compare(clauses, key.rpartition(".")[2], case.manifest.id, shown, wanted, tolerance)
 
 
-def offers_field(context: Context) -> bool:
-    """Whether the adapter shows Algorithm 2 on its own."""
-    return type(context.adapter).field is not Adapter.field
-
-
 def compare_case(context: Context, case: AnyCase, clauses: Clauses) -> Iterator[Measurement]:
     """Everything that the adapter shows of one case, against the reference.
 
@@ -128,7 +158,7 @@ def compare_case(context: Context, case: AnyCase, clauses: Clauses) -> Iterator[
         yield from compare_field(context, case, clauses)
     elif isinstance(case, LossCase):
         about_field = {clause for axis in FIELD_AXES for clause in load().axes[axis].clauses}
-        if offers_field(context) and about_field.issuperset(clauses):
+        if context.offers_field and about_field.issuperset(clauses):
             clauses = WHOLE
         yield from compare_loss(context, case, clauses)
     elif isinstance(case, FeatureCase):
@@ -246,17 +276,24 @@ def worlds_of(axis: str) -> tuple[World, ...]:
 
 
 def cases_of(context: Context, stream: str, world: World, count: int) -> Iterator[AnyCase]:
-    """``count`` accepted cases of a world, from a stream of the context's seed."""
+    """``count`` accepted cases of a world, from a stream of the context's seed.
+
+    What the adapter does not take is replaced by the nearest that it takes.
+    """
+    capabilities = context.capabilities
     source = RandomDraw(context.seed * 2**32 + zlib.crc32(stream.encode()))
     accepted = 0
     for _ in range(50 * count):
         try:
-            yield world(source)
+            case = capabilities.fitted(world(source))
         except Rejected:
             continue
+        yield capabilities.fitted_field(case) if isinstance(case, FieldCase) else case
         accepted += 1
         if accepted == count:
             return
+    if context.capabilities.refused:
+        raise NotObservable("no case that the adapter takes serves this")
     raise RuntimeError(f"{stream} accepted {accepted} of {50 * count} drawn cases")
 
 
@@ -267,8 +304,12 @@ def measure_under(
     count: int,
     clauses: Clauses,
 ) -> Iterator[Yield]:
-    """Compare under each context on each world; not observable only if nothing was."""
-    measured = False
+    """Compare under each context on each world; not observable only if nothing was.
+
+    The first context is that of the readings asked for. Where a loss agrees under them and not
+    under another reading, it is that reading which is wrong, and not the loss as a whole.
+    """
+    measured = agrees = False
     answer = NotObservable("no reading to compare under")
     for position, make in enumerate(contexts):
         found: list[Measurement] = []
@@ -280,6 +321,13 @@ def measure_under(
             except NotObservable as reason:
                 answer = reason
         measured = measured or bool(found)
+        if position == 0:
+            agrees = bool(found) and all(item.passed for item in found)
+        elif agrees:
+            found = [
+                replace(item, end_to_end=False, refutes=item.clauses) if not item.passed else item
+                for item in found
+            ]
         yield from worst(found)
     if not measured:
         raise answer
@@ -307,7 +355,29 @@ def compare_axis(context: Context, *, axis: str) -> Iterator[Yield]:
 
     contexts = [partial(under, reading) for reading in chosen]
     clauses, count = load().axes[axis].clauses, 1 if context.quick else 2
-    yield from measure_under(contexts, f"comparison.{axis}", worlds_of(axis), count, clauses)
+    worlds = [partial(_showing, context, axis, world) for world in worlds_of(axis)]
+    yield from measure_under(contexts, f"comparison.{axis}", worlds, count, clauses)
+
+
+def _showing(context: Context, axis: str, world: World, draw: Draw) -> AnyCase:
+    """A case of the world on which the axis shows, as far as the adapter takes it."""
+    case = context.capabilities.fitted(world(draw))
+    if isinstance(case, FieldCase):
+        case = context.capabilities.fitted_field(case)
+    traits = case.traits()
+    # Some axes are moot under the reading asked for of another: any that shows will do.
+    forms = {dict(one.canonical(traits))[axis] for one in _readings_of(context.readings, axis)}
+    if len(forms) < 2:
+        raise NotObservable(f"{axis.replace('_', ' ')} shows on no case that the adapter takes")
+    return case
+
+
+def _readings_of(readings: Readings, axis: str) -> Iterator[Readings]:
+    for reading in AXES[axis]:
+        try:
+            yield readings.with_reading(axis, reading)
+        except ReadingsError:
+            continue
 
 
 def compare_preset(context: Context, *, readings: Readings, stream: str) -> Iterator[Yield]:
@@ -369,7 +439,7 @@ CHECKS: tuple[Check, ...] = (
     _asked(
         "comparison.loss",
         "loss and gradient of one feature on drawn cases",
-        (*WHOLE, *STATISTICS),
+        (*WHOLE, *STATISTICS, "A6-taus"),
         (loss_worlds.ordinary, weighted_loss),
         12,
     ),

@@ -10,21 +10,24 @@ from __future__ import annotations
 import fnmatch
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from importlib import metadata
-from typing import Final
 
 import numpy as np
 
 from drifting_parity.adapters.base import Adapter, ImplementationError, NotObservable, fixed
+from drifting_parity.adapters.capabilities import learn
 from drifting_parity.adapters.conduct import Conduct, together
 from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
+from drifting_parity.checks.loss.taken import RaisedError
+from drifting_parity.checks.stages import stage_of
 from drifting_parity.explanation.data import Explanation
 from drifting_parity.judge import axes
+from drifting_parity.judge.clauses import decide, resolved, speaking_for
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.plain import described, plain
 from drifting_parity.report.data import (
@@ -32,19 +35,10 @@ from drifting_parity.report.data import (
     CheckOutcome,
     ClauseReport,
     Report,
-    Verdict,
 )
 from drifting_parity.witnesses import Effect, measure
 from drifting_spec import Readings
 from drifting_spec.registry import Clause, load
-
-BROKEN: Final[frozenset[Verdict]] = frozenset({"deviates", "raises"})
-
-_OF_THE_WHOLE: Final = ("loss", "gradient", "∂L", "implied", "finite difference", "Ṽ")
-"""Words in the names of quantities that come from the loss or its gradient."""
-
-_MOST_ROOTS: Final = 4
-_MOST_ERRORS: Final = 3
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many steps are done, and how many there are."""
@@ -84,6 +78,8 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
     measurements: list[Measurement] = []
     figures: list[Figure] = []
     reason = error = ""
+    if check.about_mask:
+        context = replace(context, about_mask=True)
     try:
         with _numbers_of(context.adapter):
             for item in check.run(context):
@@ -96,7 +92,8 @@ def run_check(check: Check, context: Context) -> CheckOutcome:
     except ImplementationError as problem:
         error = plain(str(problem))
     except Exception as problem:
-        error = described(problem)
+        error = plain(str(problem)) if isinstance(problem, RaisedError) else described(problem)
+    measurements = [_staged(item, check) for item in measurements]
     conduct = context.adapter.conduct()
     if not error:
         error = next((str(item) for item in conduct if item.failing), "")
@@ -122,6 +119,21 @@ def _numbers_of(adapter: Adapter) -> AbstractContextManager[object]:
     The reference's own arithmetic keeps NumPy's warnings.
     """
     return nullcontext() if adapter.by_definition else np.errstate(all="ignore")
+
+
+def _staged(item: Measurement, check: Check) -> Measurement:
+    """The measurement with its stage: its own, the check's, or its first clause's."""
+    stage = item.stage or check.stage or stage_of((*item.touched, *check.clauses)[0])
+    return replace(item, stage=stage, reads_drift=item.reads_drift or check.reads_drift)
+
+
+def prepared(context: Context) -> Context:
+    """The context with what its adapter takes, and in the arithmetic that it computes in."""
+    capabilities = learn(context.adapter, context.readings, context.setting)
+    context = replace(context, capabilities=capabilities)
+    if capabilities.single_precision and context.setting.dtype == "float64":
+        return context.at(dtype="float32")
+    return context
 
 
 def judge(request: Request, progress: Progress | None = None) -> Report:
@@ -150,7 +162,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
     else:
         interrupted = ""
     conduct = together([*run.conduct, *request.adapter.close()])
-    observed, outcomes = run.observed, run.outcomes
+    observed, outcomes = run.observed, resolved(run.outcomes)
     differing = request.readings.differing(observed)
     clauses = _verdicts(wanted.values(), outcomes, differing, observed, request)
     if interrupted:
@@ -159,7 +171,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         implementation=request.target,
         readings=str(request.readings),
         observed_readings=str(observed),
-        environment=environment(request),
+        environment=environment(request, context),
         paper={
             "title": spec.paper.title,
             "authors": spec.paper.authors,
@@ -205,6 +217,7 @@ class _Run:
         self.tell("finding out what it computes", 0)
         adapter = self.context.adapter
         with _numbers_of(adapter):
+            self.context = prepared(self.context)
             self.explanation = axes.observe(self.context, self.name)
         self.observed = self.explanation.taken
         self.axes = axes.axis_reports(self.explanation)
@@ -229,7 +242,7 @@ def _as_far_as_judged(
     detail = "interrupted before all of its checks ran"
     return [
         replace(item, verdict="not observable", reading="", detail=detail)
-        if item.id in names and item.verdict not in BROKEN | {"not executable"}
+        if item.id in names and item.verdict not in {"deviates", "raises", "not executable"}
         else item
         for item in clauses
     ]
@@ -239,9 +252,12 @@ def _silent(what: str, done: int, total: int) -> None:
     del what, done, total
 
 
-def environment(request: Request) -> dict[str, str]:
+def environment(request: Request, context: Context) -> dict[str, str]:
     """Versions, device, dtype and seed: what someone needs to see the same numbers."""
     versions = {name: _version(name) for name in ("numpy", "scipy", "torch")}
+    capabilities, note = context.capabilities, {}
+    if capabilities.single_precision and request.setting.dtype == "float64":
+        note = {"arithmetic": f"float32 inside, and held to that: {capabilities.reason}"}
     return {
         "python": platform.python_version(),
         **versions,
@@ -250,6 +266,7 @@ def environment(request: Request) -> dict[str, str]:
         "dtype": request.setting.dtype,
         "seed": str(request.seed),
         "quick": str(request.quick).lower(),
+        **note,
     }
 
 
@@ -267,45 +284,7 @@ def _verdicts(
     observed: Readings,
     request: Request,
 ) -> list[ClauseReport]:
-    reports = {
-        clause.id: _verdict(clause, outcomes, differing, observed, request) for clause in clauses
-    }
-    if request.clause_glob == "*":  # of some clauses alone nothing can be said to come first
-        for key in _roots([item for item in reports.values() if item.verdict in BROKEN]):
-            reports[key] = replace(reports[key], root=True)
-    return list(reports.values())
-
-
-def _roots(broken: Sequence[ClauseReport]) -> set[str]:
-    """Where to look first: what is seen to be wrong directly, and depends on nothing wrong.
-
-    A loss or a gradient is wrong whenever anything before it is; a scale, a field or a vector
-    speaks for itself. None where that leaves too many to be a help.
-    """
-    direct = {item.id for item in broken if item.verdict == "raises" or _seen_directly(item)}
-    candidates = direct or {item.id for item in broken}
-    clauses = load().clauses
-    roots = {key for key in candidates if not _upstream(key, clauses) & candidates}
-    return roots if len(roots) <= _MOST_ROOTS else set()
-
-
-def _seen_directly(clause: ClauseReport) -> bool:
-    failed = (item.quantity for _, item in clause.measurements if not item.passed)
-    return any(
-        "other inputs" in quantity or not any(word in quantity for word in _OF_THE_WHOLE)
-        for quantity in failed
-    )
-
-
-def _upstream(identifier: str, clauses: Mapping[str, Clause]) -> set[str]:
-    found: set[str] = set()
-    waiting = list(clauses[identifier].depends_on)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(clauses[name].depends_on)
-    return found - {identifier}
+    return [_verdict(clause, outcomes, differing, observed, request) for clause in clauses]
 
 
 def _verdict(
@@ -315,18 +294,14 @@ def _verdict(
     observed: Readings,
     request: Request,
 ) -> ClauseReport:
-    touching = [outcome for outcome in outcomes if clause.id in outcome.clauses]
-    measured = sorted(
-        (
-            (outcome.check, item)
-            for outcome in touching
-            for item in outcome.measurements
-            if clause.id in item.clauses
-        ),
-        key=lambda pair: (pair[1].passed, -pair[1].headroom),
-    )
-    errors = _errors(touching)
-    verdict, reading, detail = _decide(clause, touching, measured, errors, differing, observed)
+    touching = [
+        outcome
+        for outcome in outcomes
+        if clause.id in outcome.clauses
+        or any(clause.id in item.touched for item in outcome.measurements)
+    ]
+    measured = speaking_for(clause.id, touching)
+    verdict, reading, detail = decide(clause, touching, measured, differing, observed)
     return ClauseReport(
         id=clause.id,
         section=clause.section,
@@ -338,51 +313,3 @@ def _verdict(
         reproduce=request.command(clause.id),
         subject=clause.subject,
     )
-
-
-def _errors(outcomes: Iterable[CheckOutcome]) -> list[str]:
-    """What was raised, each text once with the checks that it came from."""
-    checks: dict[str, list[str]] = {}
-    for outcome in outcomes:
-        if outcome.error:
-            checks.setdefault(outcome.error, []).append(outcome.check)
-    texts = [f"{_few(names)}: {error}" for error, names in checks.items()]
-    more = len(texts) - _MOST_ERRORS
-    return [*texts[:_MOST_ERRORS], f"and {more} more"] if more > 0 else texts
-
-
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_ERRORS
-    return ", ".join(names[:_MOST_ERRORS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _decide(
-    clause: Clause,
-    touching: Sequence[CheckOutcome],
-    measured: Sequence[tuple[str, Measurement]],
-    errors: Sequence[str],
-    differing: tuple[str, ...],
-    observed: Readings,
-) -> tuple[Verdict, str, str]:
-    if not clause.executable:
-        return "not executable", "", clause.reason
-    if errors:
-        return "raises", "", "; ".join(errors)
-    failed = [(check, item) for check, item in measured if not item.passed]
-    if failed:
-        check, item = failed[0]
-        return "deviates", "", f"{check}: {item.quantity} on {item.case}{_note(item)}"
-    others = [axis for axis in clause.axes if axis in differing]
-    if others and measured:
-        taken = ", ".join(f"{axis}={getattr(observed, axis)}" for axis in others)
-        return "conforms to reading", taken, f"takes {taken}"
-    if not measured:
-        reasons = {outcome.not_observable for outcome in touching if outcome.not_observable}
-        return "not observable", "", "; ".join(sorted(reasons)) or "no check ran under the readings"
-    if all(item.by_definition for _, item in measured):
-        return "by definition", "", "only comparisons of the reference with itself"
-    return "conforms", "", ""
-
-
-def _note(item: Measurement) -> str:
-    return f" ({item.note})" if item.note else ""

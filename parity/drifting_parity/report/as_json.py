@@ -48,7 +48,6 @@ def _clause(clause: ClauseReport) -> dict[str, Any]:
         "headroom": None if worst is None else json_number(worst.headroom),
         "cases": clause.cases,
         "detail": clause.detail,
-        "first_to_look_at": clause.root,
         "checks": [_measurement(check, item) for check, item in clause.measurements],
         "reproduce": clause.reproduce,
     }

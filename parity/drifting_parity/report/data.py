@@ -59,7 +59,6 @@ class CheckOutcome:
 class ClauseReport:
     """One clause's verdict with the measurements behind it, the worst first.
 
-    ``root`` marks a failing clause none of whose dependencies fails: where to look first.
     ``subject`` tells clauses that an implementation carries out from statements about the paper
     itself, which are checked on the reference whatever is judged.
     """
@@ -71,7 +70,6 @@ class ClauseReport:
     measurements: tuple[tuple[str, Measurement], ...] = ()
     reading: str = ""
     detail: str = ""
-    root: bool = False
     reproduce: str = ""
     subject: Literal["implementation", "paper"] = "implementation"
 

@@ -74,8 +74,6 @@ def complaint(item: Measurement) -> str:
 def explanation(clause: ClauseReport) -> list[str]:
     """Lines for the reader under a clause that is not as asked, or could not be seen."""
     lines: list[str] = []
-    if clause.root:
-        lines.append("look here first, nothing that this clause rests on fails")
     failed = [(check, item) for check, item in clause.measurements if not item.passed]
     if clause.verdict == "deviates" and failed:
         check, item = failed[0]
@@ -195,10 +193,8 @@ def _broken(report: Report) -> str:
     parts: list[str] = []
     wrong = [item for item in report.failing if item.verdict != "conforms to reading"]
     if wrong:
-        roots = [item.id for item in wrong if item.root]
         verb = "fails" if len(wrong) == 1 else "fail"
-        text = f"{_clauses(len(wrong))} {verb}"
-        parts.append(f"{text}, look first at {', '.join(roots)}" if roots else text)
+        parts.append(f"{_clauses(len(wrong))} {verb}")
     taken = [f"{axis.id}={axis.reading}" for axis in report.axes if axis.differs]
     if taken:
         parts.append(f"it takes {', '.join(taken)}")

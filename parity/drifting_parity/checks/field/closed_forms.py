@@ -13,7 +13,7 @@ import numpy as np
 from drifting_parity.adapters.reference_adapter import weight_dtype
 from drifting_parity.cases import Array, DType, FieldCase, rounded
 from drifting_parity.checks.core import Context
-from drifting_parity.measure import Measurement, compare
+from drifting_parity.measure import Measurement, compare, whole
 from drifting_spec import Readings
 from drifting_spec.registry import Tolerance
 
@@ -218,9 +218,36 @@ def field_is(
     case: FieldCase,
     expected: Array,
 ) -> Measurement:
-    """Hold the adapter's V at ``case`` to a closed form, allowing what rounding may do."""
+    """Hold the adapter's V at ``case`` to a closed form, allowing what rounding may do.
+
+    V is the result of all lines: see :func:`as_whole`.
+    """
     allowed = rounding(case, ctx.readings, ctx.setting.dtype)
-    return compare(clauses, quantity, case.manifest.id, ctx.field(case), expected, allowed)
+    item = compare(clauses, quantity, case.manifest.id, ctx.field(case), expected, allowed)
+    return as_whole(item, case)
+
+
+def as_whole(item: Measurement, case: FieldCase) -> Measurement:
+    """A measurement of V as a whole: it refutes what nothing plainer explains.
+
+    Weights where there are any, else the mask where there is one, else the result.
+    """
+    if case.negative_weight is not None:
+        return whole(item, "weights", ("A7-w",))
+    if not case.mask_self:
+        return whole(item, "field", ("ALG2-10",))
+    more = len(case.negative) > len(case.x)
+    return whole(item, "field", ("ALG2-3", *(("A7-selfmask-count",) if more else ())))
+
+
+def of_reading(item: Measurement, *clauses: str) -> Measurement:
+    """A V under other readings than those asked for: its clauses, if V is right under those."""
+    return whole(item, "field", clauses)
+
+
+def alone(item: Measurement) -> Measurement:
+    """A measurement that speaks for its clauses alone, though it is of V as a whole."""
+    return replace(item, end_to_end=False, refutes=None, stage=None)
 
 
 def doubled(tolerance: Tolerance) -> Tolerance:

@@ -25,6 +25,7 @@ from drifting_parity.checks.field import (
     limits as field_limits,
 )
 from drifting_parity.checks.field.closed_forms import (
+    alone,
     distances,
     doubled,
     exact_inputs,
@@ -32,13 +33,14 @@ from drifting_parity.checks.field.closed_forms import (
     field_is,
     logits_of,
     mean_shift_field,
+    of_reading,
     pair_field,
     rounding,
     softmax,
     without_floor,
 )
 from drifting_parity.draw import Draw
-from drifting_parity.measure import Measurement, compare, within
+from drifting_parity.measure import Measurement, compare, whole, within
 from drifting_spec import Readings
 
 
@@ -84,7 +86,8 @@ def _over_y(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     share = np.sum(kernel[:, :count], axis=1)[:, None]
     field = mean_shift_field(kernel[:, :count], kernel[:, count:], case)
     expected = share * (1.0 - share) * field
-    yield field_is(ctx, ("EQ-11", "EQ-27"), "V against π(1−π) times EQ-11", case, expected)
+    item = field_is(ctx, ("EQ-11", "EQ-27"), "V against π(1−π) times EQ-11", case, expected)
+    yield of_reading(item, "EQ-11", "EQ-27")
 
 
 def _over_both(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -112,7 +115,8 @@ def _separate(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     logits, count = logits_of(case, ctx.readings), len(case.positive)
     left, right = softmax(logits[:, :count], axis=1), softmax(logits[:, count:], axis=1)
     expected = mean_shift_field(left, right, case)
-    yield field_is(ctx, ("EQ-9", "EQ-11"), "V with separate normalisers", case, expected)
+    item = field_is(ctx, ("EQ-9", "EQ-11"), "V with separate normalisers", case, expected)
+    yield of_reading(item, "EQ-9", "EQ-11")
 
 
 def _mean_shift(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -127,11 +131,14 @@ def _mean_shift(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     # Three outputs are rounded, of which the sum may be much smaller than its terms.
     sizes = float(np.linalg.norm(first) + np.linalg.norm(second))
     allowed = replace(allowed, atol=2.0 * allowed.atol + allowed.rtol * sizes)
-    yield compare(("EQ-10",), "V_pq + V_qr − V_pr", near, chained, ctx.field(through), allowed)
+    what = "V_pq + V_qr − V_pr"
+    item = compare(("EQ-10",), what, near, chained, ctx.field(through), allowed)
+    yield of_reading(item, "EQ-10")
     single = case.changed(x=case.x[:1], negative=case.x[:1], mask_self=False)
     to_positives = softmax(logits_of(single, ctx.readings)[:, : len(case.positive)], axis=1)
     expected = to_positives @ single.positive - single.x
-    yield field_is(ctx, ("EQ-8",), "V⁺ with one negative at x", single, expected)
+    item = field_is(ctx, ("EQ-8",), "V⁺ with one negative at x", single, expected)
+    yield of_reading(item, "EQ-8")
     landed = (single.x + ctx.field(single))[0]
     outside = np.maximum(landed - np.max(single.positive, axis=0), 0.0)
     outside += np.maximum(np.min(single.positive, axis=0) - landed, 0.0)
@@ -155,16 +162,17 @@ def _swapped(ctx: Context, case: FieldCase, clauses: tuple[str, ...]) -> Measure
 def _ablations(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     for axes in ("xy", "y", "none"):
         under = ctx.under(softmax_axes=axes, kernel_normalization="joint")
-        yield _swapped(under, case, ("EQ-27",))
+        yield of_reading(_swapped(under, case, ("EQ-27",)), "EQ-27")
         near = exact_inputs(case, ctx.setting.dtype)
         expected = pair_field(near, under.readings)
-        yield field_is(under, ("EQ-27",), f"V with softmax over {axes}", near, expected)
+        item = field_is(under, ("EQ-27",), f"V with softmax over {axes}", near, expected)
+        yield item if under.readings == ctx.readings else of_reading(item, "EQ-27")
 
 
 def _coinciding(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     case = exact_inputs(case, ctx.setting.dtype)
     clauses = ("EQ-3", "EQ-4")
-    yield field_is(ctx, clauses, "V where p = q", case, np.zeros_like(case.x))
+    yield alone(field_is(ctx, clauses, "V where p = q", case, np.zeros_like(case.x)))
 
 
 def _translation(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -172,7 +180,9 @@ def _translation(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     shifted = worlds.moved(case, 16.0)
     allowed = doubled(rounding(shifted, ctx.readings, ctx.setting.dtype))
     clauses, near = ("ALG2-8", "ALG2-9"), case.manifest.id
-    yield compare(clauses, "V after a shift", near, ctx.field(shifted), ctx.field(case), allowed)
+    moved = compare(clauses, "V after a shift", near, ctx.field(shifted), ctx.field(case), allowed)
+    # Distances that a shift changes show here as well.
+    yield whole(moved, "field", clauses)
     # A channel that is the same everywhere changes no distance; its drift is the balance itself.
     lifted = case.changed(
         **{
@@ -212,7 +222,9 @@ def _homogeneity(ctx: Context, inputs: tuple[FieldCase, int]) -> Iterator[Measur
     allowed = doubled(rounding(grown, ctx.readings, ctx.setting.dtype))
     clauses, expected = ("EQ-12", "ALG2-4"), power * ctx.field(case)
     near = f"{case.manifest.id} c={power}"
-    yield compare(clauses, "V(cx; cT) − cV(x; T)", near, ctx.field(grown), expected, allowed)
+    item = compare(clauses, "V(cx; cT) − cV(x; T)", near, ctx.field(grown), expected, allowed)
+    # Another metric is not another division by T.
+    yield replace(item, refutes=("EQ-12",))
 
 
 def _permutations(ctx: Context, inputs: tuple[FieldCase, int]) -> Iterator[Measurement]:
@@ -324,6 +336,7 @@ _IDENTITIES: tuple[Property[Any], ...] = (
         ("ALG2-3", "A7-selfmask-count", "ALG1-4"),
         _masked,
         _masked_pairs,
+        about_mask=True,
     ),
     Property(
         "PB-07",

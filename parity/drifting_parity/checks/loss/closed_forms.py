@@ -69,6 +69,25 @@ def statistics_tolerance(context: Context, quantity: str) -> Tolerance:
     return context.spec.tolerance(quantity, dtype)
 
 
+def loss_tolerance(context: Context, quantity: str) -> Tolerance:
+    """The tolerance of ``loss`` or ``gradient``; in float32 the release's own under its floors.
+
+    Its distances are expanded squares, whose rounding those tolerances hold.
+    """
+    if context.readings.floors == "release" and context.setting.dtype == "float32":
+        return context.tolerance(f"release_{quantity.partition('_')[0]}")
+    return context.tolerance(quantity)
+
+
+def by_expanded_squares(context: Context, tolerance: Tolerance) -> Tolerance:
+    """The tolerance of S where samples coincide: EQ-21 does not say how a distance is computed.
+
+    By expanded squares the distance of a coincident pair is some √u·R instead of 0 (D18); that is
+    EQ-12's matter, and seen in the kernel. Of a mean over all pairs it is no more than that share.
+    """
+    return replace(tolerance, rtol=max(tolerance.rtol, 4.0 * np.sqrt(UNIT[context.setting.dtype])))
+
+
 def needs_single_precision(context: Context, reason: str) -> None:
     """Refuse dtypes in which changing the inputs rounds them more than the tolerance allows."""
     if context.setting.dtype not in {"float64", "float32"}:

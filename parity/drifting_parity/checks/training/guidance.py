@@ -16,6 +16,7 @@ from drifting_parity.checks.field.closed_forms import (
     UNIT_ROUNDOFF,
     affinities,
     affinity_exponent,
+    alone,
     as_seen,
     distances,
     doubled,
@@ -31,7 +32,7 @@ from drifting_parity.checks.field.closed_forms import (
 )
 from drifting_parity.checks.loss import closed_forms as loss_forms
 from drifting_parity.draw import Draw, Rejected, generator
-from drifting_parity.measure import Measurement, compare, within
+from drifting_parity.measure import Measurement, at_stage, compare, whole, within
 from drifting_spec import Readings
 
 
@@ -90,7 +91,8 @@ def _replication(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     allowed = doubled(rounding(copied, ctx.readings, ctx.setting.dtype))
     clauses, near = ("A7-w", "EQ-A7q"), case.manifest.id
     quantity = "V with weight w and with w copies"
-    yield compare(clauses, quantity, near, ctx.field(case), ctx.field(copied), allowed)
+    item = compare(clauses, quantity, near, ctx.field(case), ctx.field(copied), allowed)
+    yield whole(item, "weights", clauses)
 
 
 def _places(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -108,10 +110,12 @@ def _places(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     allowed = replace(allowed, atol=allowed.atol * max(1.0, float(np.max(ratio))))
     field = after.field(case)
     quantity = "V by copies against V weighted after, times R/R_w"
-    yield compare(("A7-w",), quantity, near, copies.field(case), ratio * field, allowed)
+    item = compare(("A7-w",), quantity, near, copies.field(case), ratio * field, allowed)
+    yield whole(item, "weights", ("A7-w",))
     root = after.field(case.changed(negative_weight=np.sqrt(weight)))
     quantity = "V with log w inside against √w after, times R/R_w"
-    yield compare(("A7-w",), quantity, near, inside.field(case), ratio * root, allowed)
+    item = compare(("A7-w",), quantity, near, inside.field(case), ratio * root, allowed)
+    yield whole(item, "weights", ("A7-w",))
 
 
 def _mass_ratio(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -127,7 +131,8 @@ def _mass_ratio(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     returned = rounding(case, ctx.readings, ctx.setting.dtype).rtol
     slack = 64.0 * UNIT_ROUNDOFF[ctx.setting.dtype] * 64.0 + 2.0 * returned
     error = abs(float(ratio) / weight - 1.0)
-    yield within(("A7-w", "EQ-A7q"), "ratio of two weights ÷ w − 1", near, error, slack)
+    item = within(("A7-w", "EQ-A7q"), "ratio of two weights ÷ w − 1", near, error, slack)
+    yield whole(item, "weights", ("A7-w", "EQ-A7q"))
 
 
 def _mass_draw(draw: Draw) -> FieldCase:
@@ -162,7 +167,8 @@ def _weightless(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     quantity = "V at w = 0 against V without unconditional samples"
     expected = expected * kept[:, None] ** power
     clauses = ("A7-w", "EQ-15")
-    yield compare(clauses, quantity, near, ctx.field(idle), expected, allowed)
+    item = compare(clauses, quantity, near, ctx.field(idle), expected, allowed)
+    yield whole(item, "weights", clauses)
 
 
 def _inert(readings: Readings) -> bool:
@@ -211,7 +217,8 @@ def _mixture(ctx: Context, inputs: tuple[FieldCase, float]) -> Iterator[Measurem
     slack += 2.0 * (room.atol / float(np.min(mass * length)) + room.rtol)
     clauses = ("EQ-A7q", "EQ-A7gamma", "EQ-A7alpha", "A7-selfmask-count")
     near = f"{case.manifest.id} α={alpha:.3f}"
-    yield within(clauses, "direction of V against ȳ⁺ − mean of q̃", near, error, slack)
+    item = within(clauses, "direction of V against ȳ⁺ − mean of q̃", near, error, slack)
+    yield whole(item, "weights", clauses)
 
 
 def _mixture_draw(draw: Draw) -> tuple[FieldCase, float]:
@@ -222,7 +229,7 @@ def _reached(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     case = as_seen(case, ctx.setting.dtype)
     clauses = ("EQ-15", "EQ-16")
     quantity = "V where q̃ = p(·|c)"
-    yield field_is(ctx, clauses, quantity, case, np.zeros_like(case.x))
+    yield at_stage(alone(field_is(ctx, clauses, quantity, case, np.zeros_like(case.x))), "weights")
 
 
 def _reached_draw(draw: Draw) -> FieldCase:
@@ -275,7 +282,9 @@ def _scale(ctx: Context, case: LossCase) -> Iterator[Measurement]:
     allowed = replace(base, rtol=4.0 * (error + farther) + 2.0 * base.rtol)
     clauses, quantity = ("A7-weight-in-scale",), "∂L/∂x at w = 0, unconditional samples moved"
     if ctx.readings.unconditional_weight == "replication":
-        yield compare(clauses, quantity, near, there.gradient, here.gradient, allowed)
+        item = compare(clauses, quantity, near, there.gradient, here.gradient, allowed)
+        # Weight 0 may be wrong in the kernel as well as in S.
+        yield whole(item, "weights", clauses)
     seen = loss_forms.observe(ctx, case)
     if seen.feature_scale is None or here.feature_scale is None or there.feature_scale is None:
         return
@@ -368,5 +377,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("A7-weight-in-scale",),
         _scale_draw,
         _scale,
+        needs=("unconditional samples", "weights"),
+        reads_drift=True,
     ),
 )

@@ -15,8 +15,9 @@ import numpy as np
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import FieldCase, LossCase, Manifest
 from drifting_parity.checks.core import Check, Context
+from drifting_parity.checks.field.closed_forms import as_whole, of_reading
 from drifting_parity.checks.loss import closed_forms as loss_forms
-from drifting_parity.measure import Measurement, compare, within
+from drifting_parity.measure import Measurement, compare, whole, within
 
 _Changes = Mapping[str, str]
 
@@ -155,7 +156,9 @@ def _values(
             tolerance, found = under.tolerance("field"), under.field(case)
             seen += 1
             near = case.manifest.id
-            yield compare(value.clauses, value.label, near, found, expected, tolerance)
+            item = compare(value.clauses, value.label, near, found, expected, tolerance)
+            asked = under.readings == ctx.readings
+            yield as_whole(item, case) if asked else of_reading(item, *value.clauses)
         if not seen:
             raise NotObservable(reason)
 
@@ -195,10 +198,12 @@ def _g2(ctx: Context) -> Iterator[Measurement]:
     value, share = G2_LOSSES[under.readings.temperature_aggregation]
     tolerance, near = under.tolerance, case.manifest.id
     clauses = ("EQ-A6tau", "A6-order", "EQ-26", "A6-mse")
-    yield compare(clauses, "loss", near, seen.loss, value, tolerance("loss"))
+    item = compare(clauses, "loss", near, seen.loss, value, tolerance("loss"))
+    yield whole(item, "gradient")
     expected = share * np.array(G2_GRADIENT).reshape(case.generated.shape)
     clauses = ("EQ-26", "A6-mse")
-    yield compare(clauses, "gradient", near, seen.gradient, expected, tolerance("gradient"))
+    item = compare(clauses, "gradient", near, seen.gradient, expected, tolerance("gradient"))
+    yield whole(item, "gradient")
     if seen.feature_scale is not None:
         scale, allowed = (
             seen.feature_scale.reshape(-1),
@@ -211,7 +216,8 @@ def _g2(ctx: Context) -> Iterator[Measurement]:
             loss_forms.statistics_tolerance(under, "drift_scale"),
         )
         clauses = ("EQ-25", "A6-lambda")
-        yield compare(clauses, "λ", near, drift_scale, np.array(G2_SCALES), allowed)
+        item = compare(clauses, "λ", near, drift_scale, np.array(G2_SCALES), allowed)
+        yield whole(item, "drift scale", clauses)
 
 
 def _g2_fields(ctx: Context) -> Iterator[Measurement]:
@@ -221,7 +227,8 @@ def _g2_fields(ctx: Context) -> Iterator[Measurement]:
         expected, near = _column(*values), case.manifest.id
         allowed = under.tolerance("field")
         clauses = ("EQ-12", "ALG2-4")
-        yield compare(clauses, "V", near, under.field(case), expected, allowed)
+        item = compare(clauses, "V", near, under.field(case), expected, allowed)
+        yield as_whole(item, case)
 
 
 def _g3_scale(ctx: Context) -> Iterator[Measurement]:

@@ -28,7 +28,8 @@ from drifting_parity.cases import (
     VectorizeCase,
 )
 from drifting_parity.checks.core import Check, Context
-from drifting_parity.measure import Measurement, compare
+from drifting_parity.checks.loss.closed_forms import loss_tolerance
+from drifting_parity.measure import Measurement, compare, whole
 from drifting_spec.registry import Tolerance, UnknownIdError
 
 SCALE, LAMBDA, LOSS, GRADIENT = ("EQ-21",), ("EQ-25",), ("EQ-26",), ("EQ-26",)
@@ -146,7 +147,12 @@ def _tolerance(context: Context, quantity: str, conditioning: Conditioning) -> T
     if conditioning == "coincident":
         with suppress(UnknownIdError):
             return context.tolerance(f"{quantity}_coincident")
-    return context.tolerance(quantity)
+    return (
+        loss_tolerance(context, quantity) if quantity in _OF_LOSS else context.tolerance(quantity)
+    )
+
+
+_OF_LOSS = frozenset({"loss", "gradient"})
 
 
 def _conditioning(context: Context) -> Conditioning:
@@ -156,6 +162,7 @@ def _conditioning(context: Context) -> Conditioning:
 
 def loss_measurements(context: Context, case: LossCase) -> Iterator[Measurement]:
     """S, λ, the loss (mean and per label) and its gradient, adapter against reference."""
+    case = context.capabilities.fitted_loss(case)
     found, expected = context.loss(case), context.expected_loss(case)
     name, conditioning = case.manifest.id, case.manifest.conditioning
     for clauses, quantity, got, want in (
@@ -169,7 +176,11 @@ def loss_measurements(context: Context, case: LossCase) -> Iterator[Measurement]
         known = f"{quantity}.{context.setting.dtype}" in context.spec.tolerances
         if known and got is not None and want is not None:
             tolerance = _tolerance(context, quantity, conditioning)
-            yield compare(clauses, quantity, name, got, want, tolerance)
+            item = compare(clauses, quantity, name, got, want, tolerance)
+            if clauses is LAMBDA:
+                yield whole(item, "drift scale", LAMBDA)
+            else:
+                yield item if clauses is SCALE else whole(item, "gradient")
 
 
 def run_pixels(context: Context) -> Iterator[Measurement]:
@@ -220,27 +231,33 @@ def feature_case(context: Context) -> FeatureCase:
 
 def run_features(context: Context) -> Iterator[Measurement]:
     """The loss over all statistics and the vanilla term: total, terms, gradients."""
-    case = feature_case(context)
+    case = context.capabilities.fitted_features(feature_case(context))
     found, expected = context.feature_loss(case), context.expected_feature_loss(case)
     name, conditioning = case.manifest.id, case.manifest.conditioning
     loss = _tolerance(context, "loss", conditioning)
     gradient = _tolerance(context, "gradient", conditioning)
     if found.feature_loss is not None and expected.feature_loss is not None:
-        yield compare(LOSS, "feature loss", name, found.feature_loss, expected.feature_loss, loss)
+        item = compare(LOSS, "feature loss", name, found.feature_loss, expected.feature_loss, loss)
+        yield whole(item, "gradient")
     for key, want in expected.gradients.items():
         case_name = f"{name}, {key}"
         if key in found.terms:
-            yield compare(LOSS, "term", case_name, found.terms[key], expected.terms[key], loss)
+            item = compare(LOSS, "term", case_name, found.terms[key], expected.terms[key], loss)
+            yield whole(item, "gradient")
         got = found.gradients.get(key, np.empty(0))
-        yield compare(GRADIENT, "gradient", case_name, got, want, gradient)
+        item = compare(GRADIENT, "gradient", case_name, got, want, gradient)
+        yield whole(item, "gradient")
     if context.readings.vanilla_term == "raw":
         # Temperatures as they are on distances as they are: logits of several hundred.
         loss, gradient = _raw_tolerances(context)
     if found.raw_loss is not None and expected.raw_loss is not None:
-        yield compare("A5-vanilla", "vanilla loss", name, found.raw_loss, expected.raw_loss, loss)
+        shown, wanted = found.raw_loss, expected.raw_loss
+        item = compare("A5-vanilla", "vanilla loss", name, shown, wanted, loss)
+        yield whole(item, "vanilla term", ("A5-vanilla",))
     if found.raw_gradient is not None and expected.raw_gradient is not None:
         got, want = found.raw_gradient, expected.raw_gradient
-        yield compare("A5-vanilla", "vanilla gradient", name, got, want, gradient)
+        item = compare("A5-vanilla", "vanilla gradient", name, got, want, gradient)
+        yield whole(item, "vanilla term", ("A5-vanilla",))
 
 
 def _raw_tolerances(context: Context) -> tuple[Tolerance, Tolerance]:

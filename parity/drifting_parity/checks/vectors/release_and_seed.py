@@ -28,7 +28,7 @@ from drifting_parity.checks.vectors.cases import (
     seed_readings,
 )
 from drifting_parity.golden import GoldenManifest
-from drifting_parity.measure import Measurement, compare, within
+from drifting_parity.measure import Measurement, compare, necessary, whole, within
 from drifting_spec import RELEASE, SEED
 
 SCALE = ("EQ-21", "A6-S")
@@ -77,16 +77,21 @@ def run_release(manifest: GoldenManifest, context: Context) -> Iterator[Measurem
     if found.drift_scale is not None:
         # λ has the drift's error, and the tolerance of the gradient no floor for small ones.
         expected = np.sqrt(arrays["f64_loss_R"])
-        yield compare(LAMBDA, "λ", name, found.drift_scale.reshape(-1), expected, drift)
-    yield compare(LOSS, "loss", name, found.loss, float(arrays["f64_loss"].mean()), loss)
+        item = compare(LAMBDA, "λ", name, found.drift_scale.reshape(-1), expected, drift)
+        yield whole(item, "drift scale", LAMBDA)
+    item = compare(LOSS, "loss", name, found.loss, float(arrays["f64_loss"].mean()), loss)
+    yield whole(item, "gradient")
     if found.per_label is not None:
-        yield compare(LOSS, "loss per label", name, found.per_label, arrays["f64_loss"], loss)
+        item = compare(LOSS, "loss per label", name, found.per_label, arrays["f64_loss"], loss)
+        yield whole(item, "gradient")
     # The loss is the mean over labels, so the gradient of their sum is L times its own.
     upstream = context.setting.upstream
     for key, factor in (("f64_grad_sum", labels), ("f64_grad_mean", 1)):
         if key in arrays:
             gradient = found.gradient[:, :, 0] * (factor / upstream)
-            yield compare(GRADIENT, f"gradient ({key[9:]})", name, gradient, arrays[key], drift)
+            what = f"gradient ({key[9:]})"
+            item = compare(GRADIENT, what, name, gradient, arrays[key], drift)
+            yield whole(item, "gradient")
 
 
 def _weighted(case: LossCase) -> bool:
@@ -105,10 +110,12 @@ def _degenerate(context: Context, case: LossCase, name: str) -> Iterator[Measure
     double = context.setting.dtype == "float64"
     bound = 1e-12 if double else float(len(case.temperatures) ** 2)
     note = "all samples equal" if double else "all samples equal: float32 is held to T² alone"
-    yield within(LOSS, "loss (zero drift)", name, abs(found.loss), bound, note)
+    item = within(LOSS, "loss (zero drift)", name, abs(found.loss), bound, note)
+    yield necessary(whole(item, "gradient"))
     steepest = 2.0 * np.sqrt(bound) / (RELEASE_FLOOR * np.sqrt(case.generated.size))
     norm = float(np.linalg.norm(found.gradient)) / abs(context.setting.upstream)
-    yield within(GRADIENT, "gradient (zero drift)", name, norm, float(steepest), note)
+    item = within(GRADIENT, "gradient (zero drift)", name, norm, float(steepest), note)
+    yield necessary(whole(item, "gradient"))
 
 
 # The seed repository.
@@ -130,11 +137,14 @@ def run_seed_loss(manifest: GoldenManifest, context: Context) -> Iterator[Measur
     clauses = (*LOSS, *SPEAKS_FOR.get(manifest.id, ()))
     feature_loss = found.loss if found.feature_loss is None else found.feature_loss
     expected, tolerance = float(arrays["f64_loss"]), context.tolerance("seed_loss")
-    yield compare(clauses, "loss", name, feature_loss / terms, expected, tolerance)
+    item = compare(clauses, "loss", name, feature_loss / terms, expected, tolerance)
+    yield whole(item, "gradient")
     tolerance, factor = context.tolerance("seed_gradient"), terms * context.setting.upstream
     for key, gradient in found.gradients.items():
         wanted = arrays[f"f64_grad/{key}"][None]
-        yield compare(GRADIENT, f"gradient of {key}", name, gradient / factor, wanted, tolerance)
+        what = f"gradient of {key}"
+        item = compare(GRADIENT, what, name, gradient / factor, wanted, tolerance)
+        yield whole(item, "gradient")
     if len(case.generated) == 1:
         yield from _seed_statistics(manifest, context, case, name)
 
@@ -163,7 +173,8 @@ def _seed_statistics(
     ):
         if values is not None:
             expected = float(manifest.stats[key])
-            yield compare(clauses, quantity, name, float(values.mean()), expected, tolerance)
+            item = compare(clauses, quantity, name, float(values.mean()), expected, tolerance)
+            yield whole(item, "drift scale", LAMBDA) if clauses is LAMBDA else item
 
 
 def run_seed_raw(manifest: GoldenManifest, context: Context) -> Iterator[Measurement]:
@@ -189,7 +200,8 @@ def run_seed_raw(manifest: GoldenManifest, context: Context) -> Iterator[Measure
     if found.raw_gradient is not None:
         gradient, wanted = found.raw_gradient / context.setting.upstream, arrays["f64_grad"][None]
         tolerance = context.tolerance("seed_gradient")
-        yield compare(GRADIENT, "vanilla gradient", name, gradient, wanted, tolerance)
+        item = compare(GRADIENT, "vanilla gradient", name, gradient, wanted, tolerance)
+        yield whole(item, "vanilla term", ("A5-vanilla",))
 
 
 VECTOR_CLAUSES: Mapping[str, tuple[str, ...]] = {

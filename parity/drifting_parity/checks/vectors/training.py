@@ -19,7 +19,7 @@ from drifting_parity.checks.core import Check, Context
 from drifting_parity.checks.paper.identifiability import absolute
 from drifting_parity.checks.vectors.cases import arrays_of, case_manifest, held_to
 from drifting_parity.golden import GoldenManifest
-from drifting_parity.measure import Measurement, compare, within
+from drifting_parity.measure import Measurement, compare, whole, within
 from drifting_spec import RELEASE, Traits
 from drifting_spec.inventory import VANILLA, release_key
 
@@ -90,12 +90,14 @@ def run_loss(manifest: GoldenManifest, context: Context) -> Iterator[Measurement
     allowed = float(manifest.suggested[f"{precision}_loss_per_feature_rel_nondegenerate"])
     worst = max(abs(ours[key] / losses[key] - 1.0) for key in kept)
     clauses = (*TOTAL, "A5-vanilla", "EQ-26")
-    yield within(clauses, f"relative error of {len(kept)} features' losses", near, worst, allowed)
+    what = f"relative error of {len(kept)} features' losses"
+    yield whole(within(clauses, what, near, worst, allowed), "gradient", TOTAL)
     error = np.linalg.norm(found.raw_gradient / context.setting.upstream - gradient)
     relative = float(error / np.linalg.norm(gradient))
     allowed = float(manifest.suggested[f"{precision}_grad_rel_l2"])
     clauses = (*TOTAL, "EQ-26", "S3-sg")
-    yield within(clauses, "relative l2 error of the gradient", near, relative, allowed)
+    item = within(clauses, "relative l2 error of the gradient", near, relative, allowed)
+    yield whole(item, "gradient", TOTAL)
 
 
 def run_alpha(context: Context) -> Iterator[Measurement]:
