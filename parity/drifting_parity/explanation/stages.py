@@ -56,7 +56,7 @@ FACTORS: Final = (
     "temperature_scaling=sqrt_channels", "temperature_scaling=raw", "channel_reduction=mean",
     "channel_reduction=sum", "D23:tau-2c", "D23:tau-c", "D23:tau-over-root-c", "D28:norm",
     "D28:divided-twice", "D21:root-mean-square", "D30", "D59:raw-features", "D59:raw-units",
-    "D60:half", "D29:over-root-c", "D29:length",
+    "D60:half", "D29:over-root-c", "D29:length", "D71",
 )  # fmt: skip
 """Changes that multiply the temperature, S, λ or the loss by a factor: several of them together
 may be the same as others."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -320,6 +321,15 @@ class TemperaturePower(Textbook):
         """κ τ C^a."""
         power = channels**self.power_of_channels_in_temperature
         return self.factor_of_temperature * temperature * power
+
+
+@suspect("D71", "", "loss", "channels", size=1e-3)
+class ScaleWithoutChannels(Textbook):
+    """S is the mean distance itself: temperatures are √C too large, gradients √C too small."""
+
+    def feature_scale(self, samples: Samples, distance: Tensor) -> Tensor:
+        """S√C."""
+        return super().feature_scale(samples, distance) * math.sqrt(samples.channels)
 
 
 # λ, EQ-25.
