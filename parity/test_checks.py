@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from drifting_parity.checks.core import Check
-from drifting_parity.judge.verdicts import run_check
+from drifting_parity.judge.verdicts import prepared, run_check
 from drifting_parity.pytest_plugin import Subject
 from drifting_parity.report.wording import complaint
 
 
 def test_check(subject: Subject, judged_check: Check) -> None:
-    outcome = run_check(judged_check, subject.context())
+    outcome = run_check(judged_check, prepared(subject.context()))
     command = subject.command(judged_check.clauses[0])
     if outcome.error:
         pytest.fail(f"{judged_check.id} raised {outcome.error}\n{command}", pytrace=False)

@@ -99,8 +99,8 @@ def test_a_fitted_case_says_what_was_cut() -> None:
     fitted = Capabilities({"labels": "one", "vectors": "one"}).fitted(case)
     assert fitted.generated.shape[0] == fitted.generated.shape[2] == 1
     assert "L=1, V=1" in fitted.manifest.id
+    uneven = case.changed(positive=case.positive[:, :3])
     with pytest.raises(Rejected):
-        uneven = case.changed(positive=case.positive[:, :3])
         Capabilities({"another count of samples": "no"}).fitted(uneven)
 
 
