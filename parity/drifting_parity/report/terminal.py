@@ -93,6 +93,8 @@ def _header(console: Console, report: Report) -> None:
         "run": " · ".join(run),
         "versions": " · ".join(versions),
     }
+    if note := facts.get("arithmetic"):
+        lines["note"] = note
     tool = f"{report.tool['name']} {report.tool['version']}"
     console.print(Text(f"{tool}: parity report", style="bold"))
     for label, value in lines.items():
