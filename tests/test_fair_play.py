@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -69,7 +70,9 @@ def test_one_weight_for_each_label_shows_the_weights() -> None:
         ("Live", {"S3-sg", "ALG1-5"}),
     ],
 )
-def test_narrow_wrong_code_is_red_on_the_same_clauses(name, clauses, narrow) -> None:
+def test_narrow_wrong_code_is_red_on_the_same_clauses(
+    name: str, clauses: set[str], narrow: Callable[[LossCase], None]
+) -> None:
     found = red(verdicts(outcomes(LossOnly(WRONG[name](), narrow=narrow))))
     assert found
     assert found <= clauses

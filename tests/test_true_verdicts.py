@@ -18,7 +18,7 @@ from wrong_losses import (
     Shuffled,
 )
 
-from drifting_parity.cases import LossCase, LossObservation, Setting
+from drifting_parity.cases import DType, LossCase, LossObservation, Setting
 from drifting_parity.checks.stages import stage_of
 from drifting_parity.judge.clauses import resolved
 from drifting_parity.measure import STAGES, Measurement, compare, necessary, whole
@@ -101,7 +101,9 @@ def test_a_wrong_field_turns_red_the_line_that_is_wrong(name: str) -> None:
         pytest.param(Shuffled(), PAPER, "float64", id="another-order"),
     ],
 )
-def test_right_but_odd_code_has_no_red_clause(book: Textbook, readings: Readings, dtype) -> None:
+def test_right_but_odd_code_has_no_red_clause(
+    book: Textbook, readings: Readings, dtype: DType
+) -> None:
     found = outcomes(LossAndField(book), slow=("numerics", "sizes"), readings=readings, dtype=dtype)
     assert red(verdicts(found, readings)) == set()
 

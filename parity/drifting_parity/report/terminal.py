@@ -156,7 +156,8 @@ def _facts(report: Report) -> dict[str, str]:
         run.append("quick: fewer cases")
     run += [facts.get("platform", ""), f"{report.seconds:.1f} s"]
     paper = report.paper
-    return {
+    note = facts.get("arithmetic")
+    return ({"note": note} if note else {}) | {
         "paper": f"{paper['title']}, {paper['authors']}, arXiv {paper['arxiv']}",
         "sha256": paper["scan_sha256"],
         "readings": report.readings,
