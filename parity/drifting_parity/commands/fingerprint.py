@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import replace
-from typing import Any
 
 from drifting_parity.adapters.conduct import together
 from drifting_parity.commands.output import output_path, write_out, write_whole
@@ -40,7 +38,7 @@ def run_fingerprint(options: argparse.Namespace) -> int:
 def render(explanation: Explanation, form: str) -> str:
     """The explanation in one of the formats."""
     if form == "json":
-        data = _finite(explanation.as_json())
+        data = explanation.as_json()
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return as_text(first_screen(explanation))
 
@@ -53,12 +51,3 @@ def status(explanation: Explanation) -> int:
         return UNJUDGED
     as_asked = explanation.explained and explanation.taken == explanation.asked
     return 0 if as_asked and not explanation.deviations and not explanation.dials else 1
-
-
-def _finite(data: Any) -> Any:
-    """JSON has no infinity: null stands for what is not a number."""
-    if isinstance(data, dict):
-        return {key: _finite(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return [_finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -109,7 +110,7 @@ class Explanation:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The explanation in the JSON of schema 2."""
+        """The explanation in the JSON of schema 2; null is what is no number."""
         return {
             "schema": SCHEMA,
             "implementation": self.implementation,
@@ -137,19 +138,29 @@ class Explanation:
                 for item in self.deviations
             ],
             "dials": [
-                {"name": item.name, "stage": item.stage, "value": item.value, "law": item.law}
+                {
+                    "name": item.name,
+                    "stage": item.stage,
+                    "value": _number(item.value),
+                    "law": item.law,
+                }
                 for item in self.dials
             ],
             "unexplained": [
-                {"stage": item.stage, "probe": item.probe, "size": item.size}
+                {"stage": item.stage, "probe": item.probe, "size": _number(item.size)}
                 for item in self.unexplained
             ],
             "range": [{"probe": item.probe, "holds": item.holds} for item in self.range],
             "confirmation": {
                 "cases": self.confirmation.cases,
-                "worst_value": self.confirmation.worst_value,
-                "worst_gradient": self.confirmation.worst_gradient,
+                "worst_value": _number(self.confirmation.worst_value),
+                "worst_gradient": _number(self.confirmation.worst_gradient),
                 "largest_sizes": dict(self.confirmation.largest_sizes),
             },
             "not_seen": list(self.not_seen),
         }
+
+
+def _number(value: float) -> float | None:
+    """JSON has neither infinity nor NaN."""
+    return value if math.isfinite(value) else None
