@@ -286,6 +286,14 @@ def test_a_dial_measures_what_no_suspect_explains(book: type[Textbook]) -> None:
         assert left.stage in ("field", "scale")
 
 
+def test_what_was_settled_before_stands() -> None:
+    unmasked = type("Unmasked", (MedianScale, ALL["D09"].change), {})
+    explanation = fingerprint(of_book(unmasked()))
+    assert keys(explanation) == {"D09"}
+    assert [item.stage for item in explanation.unexplained] == ["scale"]
+    assert explanation.taken == PAPER
+
+
 def test_a_law_is_found_only_where_all_factors_follow_it() -> None:
     shapes = ((4, 5), (16, 5), (4, 9), (7, 6))
     sizes = [sizes_of(1, n, n + 3, 1, c, 1, 3) for c, n in shapes]

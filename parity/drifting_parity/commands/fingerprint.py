@@ -38,9 +38,8 @@ def run_fingerprint(options: argparse.Namespace) -> int:
 def render(explanation: Explanation, form: str) -> str:
     """The explanation in one of the formats."""
     if form == "json":
-        return (
-            json.dumps(explanation.as_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        )
+        data = explanation.as_json()
+        return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return as_text(first_screen(explanation))
 
 

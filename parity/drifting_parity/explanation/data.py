@@ -110,7 +110,7 @@ class Explanation:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """The explanation in the JSON of schema 2."""
+        """The explanation in the JSON of schema 2; null is what is no number."""
         return {
             "schema": SCHEMA,
             "implementation": self.implementation,

@@ -298,6 +298,14 @@ def _said(
         deviations = deviation_statements(
             search, main.hypotheses[0], main.usable, main.hypotheses[1:]
         )
+    elif main.settled:
+        # What all share that explain the stages before the one that nothing explains.
+        shared = [
+            use
+            for use in main.hypotheses[0].uses
+            if all(use in item.uses for item in main.hypotheses)
+        ]
+        deviations = deviation_statements(search, main.hypotheses[0], main.usable, (), of=shared)
     if main is of_field or of_field.unexplained or not of_field.probes:
         return statements, deviations
     # What the loss does not show, or shows nothing of, the field may.

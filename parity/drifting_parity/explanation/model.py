@@ -192,7 +192,7 @@ class Model:
         self, hypothesis: Hypothesis, probe: Probe, observed: Answer
     ) -> tuple[float, float]:
         """The factor on every temperature that fits the direction best, and the distance left."""
-        key = (probe.name, hypothesis.key(probe.case))
+        key = (probe.name, (hypothesis.key(probe.case), observed.array.tobytes()))
         if key not in self._dials:
             start, miss = self.nearest(hypothesis, probe, observed)
             if math.isfinite(miss):
