@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from drifting_parity.adapters.base import Adapter, ImplementationError, NotObservable
 from drifting_parity.cases import FieldCase, LossCase, Setting
 from drifting_parity.explanation.answers import Answer
@@ -50,9 +52,15 @@ class Subject:
         """The answer to a case; whatever the implementation raises goes through."""
         self.calls += 1
         if isinstance(case, FieldCase):
-            return Answer(self.adapter.field(case, self.asked, self.setting))
-        shown = self.adapter.loss(case, self.asked, self.setting)
-        return Answer(shown.gradient, float(shown.loss))
+            answer = Answer(self.adapter.field(case, self.asked, self.setting))
+            name, expected = "field", case.x.shape
+        else:
+            shown = self.adapter.loss(case, self.asked, self.setting)
+            answer = Answer(shown.gradient, float(shown.loss))
+            name, expected = "gradient", case.generated.shape
+        if np.shape(answer.array) != expected:
+            raise ValueError(f"the {name} has shape {np.shape(answer.array)}, expected {expected}")
+        return answer
 
     def answered(self, probes: Sequence[Probe]) -> list[Probe]:
         """Of the probes those that it answers."""
