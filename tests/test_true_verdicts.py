@@ -27,8 +27,8 @@ from drifting_parity.suspects.textbook import Textbook
 from drifting_spec import PAPER, RELEASE, Readings
 from drifting_spec.registry import load
 
-SCALE = {"EQ-18", "EQ-19", "EQ-20", "EQ-21"}
-DRIFT_SCALE = {"EQ-23", "EQ-24", "EQ-25"}
+SCALE = {"EQ-20", "EQ-21"}
+DRIFT_SCALE = {"EQ-24", "EQ-25"}
 ORDER = {"A6-order", "EQ-A6tau", "A6-taus"}
 KERNEL = {"ALG2-10", "ALG1-4"}
 TEMPERATURE = {"EQ-22", "A6-tau"}

@@ -379,6 +379,10 @@ def _parts(context: Context, case: LossCase, anatomy: Anatomy) -> Iterator[Measu
     yield from _factors(case, anatomy)
 
 
+DIVISIONS: Final = frozenset({"EQ-18", "EQ-19", "EQ-23"})
+"""Clauses that say what is divided by S or λ, whatever these are."""
+
+
 def _factors(case: LossCase, anatomy: Anatomy) -> Iterator[Measurement]:
     s = anatomy.scale
     assert s is not None
@@ -394,7 +398,10 @@ def _factors(case: LossCase, anatomy: Anatomy) -> Iterator[Measurement]:
         rows.append(("temperature", ("EQ-22", "A6-tau"), "temperature over τ√C", factor))
     for stage, clauses, what, factor in rows:
         if factor is not None:
-            yield replace(_factor(clauses, what, case, anatomy, factor), stage=stage)
+            item = _factor(clauses, what, case, anatomy, factor)
+            # A wrong number S or λ is divided by all the same (EQ-18, EQ-19, EQ-23).
+            refutes = tuple(name for name in clauses if name not in DIVISIONS)
+            yield replace(item, stage=stage, refutes=refutes)
 
 
 def _factor(

@@ -8,6 +8,7 @@ and gradient are in :mod:`loss_value_properties` and stand in ``PROPERTIES`` as 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,14 +53,21 @@ def scale_shown(
     expected = feature_scale(context, case)
     if seen.feature_scale is not None:
         tolerance = loss_forms.statistics_tolerance(context, "feature_scale")
-        yield compare(clauses, what, case.manifest.id, seen.feature_scale, expected, tolerance)
+        item = compare(clauses, what, case.manifest.id, seen.feature_scale, expected, tolerance)
+        yield replace(item, refutes=_but_divisions(clauses))
     elif expected.size == 1 and no_floors(context.readings) and len(case.temperatures) == 1:
         if not alone_is_right(context, case):
             raise NotObservable("value and gradient of one label and vector imply another S")
         implied = loss_forms.implied_scale(context.readings, case, seen)
         tolerance, note = context.tolerance("identity"), "from value and gradient"
         what = f"{what} implied"
-        yield compare(clauses, what, case.manifest.id, implied, expected.item(), tolerance, note)
+        item = compare(clauses, what, case.manifest.id, implied, expected.item(), tolerance, note)
+        yield replace(item, refutes=_but_divisions(clauses))
+
+
+def _but_divisions(clauses: Clauses) -> Clauses:
+    """The clauses that a wrong number S breaks: what is divided by it is so all the same."""
+    return tuple(name for name in clauses if name not in {"EQ-18", "EQ-19"})
 
 
 def alone_is_right(context: Context, case: LossCase) -> bool:
