@@ -1,4 +1,4 @@
-"""The transcript in README.md: ``python tests/readme_transcript.py`` writes it anew."""
+"""The transcripts in README.md: ``python tests/readme_transcript.py`` writes them anew."""
 
 from __future__ import annotations
 
@@ -9,38 +9,52 @@ import sys
 from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
-COMMAND = ("report", "--quick", "--clause", "A6-*")
-MARKER = "<!-- transcript: report -->"
+COMMANDS = {
+    "report": ("report", "--quick", "--clause", "A6-*"),
+    "fingerprint": (
+        "fingerprint",
+        "--implementation",
+        "python:drifting_parity.suspects.wrong:D09__D71",
+    ),
+}
+"""What each transcript runs, and its exit status: 0 for our own code, 1 for the wrong one."""
 
 
-def run() -> str:
-    """The report that the transcript shows, as it is printed when piped."""
-    command = [sys.executable, "-m", "drifting_parity.cli", *COMMAND]
+def run(name: str) -> str:
+    """What a transcript shows, as it is printed when piped."""
+    command = [sys.executable, "-m", "drifting_parity.cli", *COMMANDS[name]]
     width = {**os.environ, "COLUMNS": "100"}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=width)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=width)
+    if done.returncode != (name == "fingerprint"):
+        raise RuntimeError(f"{' '.join(command)} exited {done.returncode}: {done.stderr}")
     return done.stdout.strip()
 
 
-def block(text: str) -> str:
-    """The transcript as it stands in the README."""
-    shown = " ".join(f"'{word}'" if "*" in word else word for word in COMMAND)
-    return f"{MARKER}\n```\n$ drifting-parity {shown}\n{text}\n```"
+def block(name: str, text: str) -> str:
+    """A transcript as it stands in the README."""
+    shown = " ".join(f"'{word}'" if "*" in word else word for word in COMMANDS[name])
+    return f"{_marker(name)}\n```\n$ drifting-parity {shown}\n{text}\n```"
 
 
-def shown() -> str:
+def _marker(name: str) -> str:
+    return f"<!-- transcript: {name} -->"
+
+
+def shown(name: str) -> str:
     """What the README holds now."""
-    found = re.search(rf"{re.escape(MARKER)}\n```\n.*?\n```", README.read_text(), re.DOTALL)
+    found = re.search(rf"{re.escape(_marker(name))}\n```\n.*?\n```", README.read_text(), re.DOTALL)
     return found.group(0) if found else ""
 
 
 def without_numbers(text: str) -> str:
     """The text with what changes from machine to machine left out: numbers, platform, spacing."""
-    text = re.sub(r"(?m)^ *(run|versions) .*$", "", text)
+    text = re.sub(r"(?m)^ *(run|versions) .*(\n {9}.*)*$", "", text)
     text = re.sub(r"-?\d[\d.e+-]*|\b(bit for bit)\b", "#", text)
     return re.sub(r"\s+", " ", text)
 
 
 if __name__ == "__main__":
-    content = README.read_text()
-    old = shown() or MARKER
-    README.write_text(content.replace(old, block(run())))
+    for each in COMMANDS:
+        content = README.read_text()
+        old = shown(each) or _marker(each)
+        README.write_text(content.replace(old, block(each, run(each))))

@@ -128,7 +128,7 @@ def test_judging_as_shown(tmp_path: Path, change: tuple[str, str], status: int) 
     (tmp_path / "plain_loss.py").write_text(code.replace(*change) if change[0] else code)
     command = [sys.executable, "-m", "drifting_parity.cli", "report", "--quick"]
     command += ["--implementation", "python:judge_a_loss:adapter"]
-    command += ["--clause", "EQ-2*"]
+    command += ["--clause", "EQ-2*", "-v"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == status, done.stdout + done.stderr
     if not status:
@@ -136,7 +136,9 @@ def test_judging_as_shown(tmp_path: Path, change: tuple[str, str], status: int) 
         assert re.search(r"✓ EQ-26 ", done.stdout)
 
 
-def test_the_transcript_is_what_the_report_prints() -> None:
-    shown = readme_transcript.without_numbers(readme_transcript.shown())
-    printed = readme_transcript.without_numbers(readme_transcript.block(readme_transcript.run()))
+@pytest.mark.parametrize("name", readme_transcript.COMMANDS)
+def test_a_transcript_is_what_is_printed(name: str) -> None:
+    shown = readme_transcript.without_numbers(readme_transcript.shown(name))
+    text = readme_transcript.block(name, readme_transcript.run(name))
+    printed = readme_transcript.without_numbers(text)
     assert shown == printed, "run `python tests/readme_transcript.py`"

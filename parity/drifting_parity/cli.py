@@ -114,6 +114,17 @@ def parser() -> argparse.ArgumentParser:
     listing.add_argument(
         "--format", choices=("terminal", "json"), default="terminal", help="default: terminal"
     )
+    selftest = commands.add_parser(
+        "selftest",
+        help="put every known mistake before every check",
+        description="Every check of a loss or a field against every catalogued deviation: which "
+        "mistakes each check is red on. Takes minutes.",
+        allow_abbrev=False,
+    )
+    selftest.add_argument(
+        "--format", choices=("terminal", "json"), default="terminal", help="default: terminal"
+    )
+    selftest.add_argument("--seed", metavar="N", type=_seed, default=0, help="of every draw")
     slots = commands.add_parser(
         "slots",
         help="count the feature vectors of a configuration",
@@ -275,6 +286,10 @@ def _run(options: argparse.Namespace) -> int:
         from drifting_parity.commands.gate import run_gate
 
         return run_gate(options)
+    if options.command == "selftest":
+        from drifting_parity.commands.selftest import run_selftest
+
+        return run_selftest(options)
     if options.command == "explain":
         from drifting_parity.catalogue.explain import explain
 

@@ -89,10 +89,10 @@ def _held(explanation: Explanation, width: int) -> list[str]:
     if not confirmation.cases or explanation.unexplained:
         return []
     worst = max(confirmation.worst_value, confirmation.worst_gradient)
+    reach = f"to {worst:.0e}" if worst else "exactly"
     sizes = " ".join(f"{key}≤{size}" for key, size in confirmation.largest_sizes.items())
     lines = _wrapped(
-        f"explained to {worst:.0e} on {confirmation.cases} fresh cases "
-        f"(value and gradient; {sizes})",
+        f"explained {reach} on {confirmation.cases} fresh cases (value and gradient; {sizes})",
         width,
         "",
     )
