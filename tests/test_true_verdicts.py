@@ -46,7 +46,7 @@ OF_A_LOSS = {
     "OverY": KERNEL,
     "Aliased": KERNEL,
     # A cosine does not follow the unit of the features: that is said of the temperature.
-    "Cosine": {*KERNEL, *SCALE, "A6-tau"},
+    "Cosine": {*KERNEL, *SCALE, "EQ-18", "EQ-19", "A6-tau"},
     "LogWeight": {"A7-w", "EQ-A7q", "EQ-15"},
     "IgnoredWeight": {"A7-w", "EQ-A7q", "EQ-15", "A7-weight-in-scale"},
     "DriftScaleWithoutRoot": DRIFT_SCALE,

@@ -87,7 +87,8 @@ class MaskIfSquare(Textbook):
 class Squared(Textbook):
     """D19: squared distances in the kernel."""
 
-    def logits(self, distance: Tensor, temperature: Tensor) -> Tensor:
+    def logits(self, distance: Tensor, samples: Samples, temperature: Tensor) -> Tensor:
+        del samples
         return -distance.square() / temperature
 
 

@@ -100,10 +100,10 @@ class Measurement:
 
     @property
     def passed(self) -> bool:
-        """Whether the relation holds; never for NaN."""
+        """Whether the relation holds; never for NaN, nor for a difference without end."""
         if self.relation == "<=":
             return self.observed <= self.allowed
-        return self.observed >= self.allowed
+        return self.allowed <= self.observed < math.inf
 
     @property
     def headroom(self) -> float:
@@ -113,7 +113,7 @@ class Measurement:
             if self.relation == "<="
             else (self.allowed, self.observed)
         )
-        if math.isnan(small) or math.isnan(large):
+        if math.isnan(small) or math.isnan(large) or large == math.inf == self.observed:
             return math.inf
         if large == 0.0:
             return 0.0 if small == 0.0 else math.inf
