@@ -109,11 +109,14 @@ def limits(options: argparse.Namespace) -> Limits:
 
 def _adapter(target: str, allowed: Limits) -> Adapter:
     try:
-        return load_adapter(target, allowed)
+        adapter = load_adapter(target, allowed)
     except AdapterError as problem:
         raise CommandError(
             f"--implementation: {problem}", 2 if problem.usage else UNJUDGED
         ) from problem
+    if getattr(adapter, "taken", ""):
+        print(f"{plain(target)} {adapter.taken}", file=sys.stderr)
+    return adapter
 
 
 def _offered(

@@ -190,7 +190,12 @@ class Session:
 
 
 class IsolatedAdapter(Adapter):
-    """Forwards what the code under judgement offers; made by :func:`isolated`."""
+    """Forwards what the code under judgement offers; made by :func:`isolated`.
+
+    ``taken`` says as what code without an adapter was taken.
+    """
+
+    taken: str = ""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -279,6 +284,7 @@ def isolated(target: str, limits: Limits) -> Adapter:
     adapter = kind(session)
     adapter.name, adapter.configurable = name, configurable
     adapter.dtypes, adapter.devices = dtypes, devices
+    adapter.taken = plain(str(told.get("taken", "")), 2 * LONGEST)
     return adapter
 
 

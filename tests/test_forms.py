@@ -1,0 +1,302 @@
+"""Call forms: eight styles of code, each put to the reference through one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import call_styles as styles
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from drifting_parity import forms
+from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.reference_adapter import ReferenceAdapter
+from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, Setting
+from drifting_parity.forms import FormAdapter, FormError
+from drifting_parity.forms.guess import GuessError, guess
+from drifting_spec import PAPER
+
+STYLES: dict[str, Callable[[], FormAdapter]] = {
+    "pseudo-code": lambda: forms.field(styles.compute_V),
+    "implicit negatives": lambda: forms.field(styles.drifting_field, negatives="implicit"),
+    "batch axis, real first": lambda: forms.field(
+        styles.batched_field, layout="label sample channel", negatives="real first"
+    ),
+    "labels x locations": lambda: forms.loss(
+        styles.drift_loss, layout="(label vector) sample channel"
+    ),
+    "one vector": lambda: forms.loss(styles.flat_loss, layout="sample channel"),
+    "one class": lambda: forms.class_loss(
+        styles.class_loss,
+        names={"unconditional_weight": "guidance"},
+        weight="alpha",
+        weight_per="label",
+    ),
+    "features": lambda: forms.features(
+        styles.feature_loss,
+        derived={"config": lambda temperatures: styles.Config(temperatures)},
+    ),
+    "module": lambda: forms.module(
+        styles.DriftingLoss, build=lambda temperatures: styles.DriftingLoss(temperatures)
+    ),
+}
+
+
+def field_case(others: int, *, mask: bool = True) -> FieldCase:
+    random = np.random.default_rng(3)
+    x, positive, negative = (random.normal(size=(count, 3)) for count in (4, 6, others))
+    whole = np.concatenate([x, negative]) if mask else random.normal(size=(5, 3))
+    return FieldCase(Manifest("f"), x, positive, whole, 0.7, mask_self=mask)
+
+
+def loss_case(labels: int, vectors: int, others: int = 0) -> LossCase:
+    random = np.random.default_rng(5)
+    draws = [random.normal(size=(labels, n, vectors, 3)) for n in (4, 6, others)]
+    weight = np.repeat(random.uniform(0.2, 2.0, size=(labels, 1)), others, axis=1)
+    return LossCase(
+        Manifest("l"),
+        draws[0],
+        draws[1],
+        draws[2] if others else None,
+        weight if others else None,
+        temperatures=(0.1, 0.4),
+    )
+
+
+def feature_case() -> FeatureCase:
+    one, two = loss_case(2, 3), loss_case(2, 1)
+    return FeatureCase(
+        Manifest("many"),
+        {"a": one.generated, "b": two.generated},
+        {"a": one.positive, "b": two.positive},
+        temperatures=(0.1, 0.4),
+    )
+
+
+def same(adapter: Adapter, case: Any, setting: Setting | None = None) -> None:
+    """Value and gradient are the reference's."""
+    reference, setting = ReferenceAdapter(), setting or Setting()
+    if isinstance(case, FieldCase):
+        got = adapter.field(case, PAPER, setting)
+        np.testing.assert_allclose(
+            got, reference.field(case, PAPER, setting), rtol=1e-9, atol=1e-12
+        )
+        return
+    if isinstance(case, FeatureCase):
+        many, wanted = (it.feature_loss(case, PAPER, setting) for it in (adapter, reference))
+        assert many.loss == pytest.approx(wanted.loss, rel=1e-9)
+        for key, gradient in wanted.gradients.items():
+            np.testing.assert_allclose(many.gradients[key], gradient, rtol=1e-8, atol=1e-12)
+        return
+    one, right = (it.loss(case, PAPER, setting) for it in (adapter, reference))
+    assert one.loss == pytest.approx(right.loss, rel=1e-9)
+    np.testing.assert_allclose(one.gradient, right.gradient, rtol=1e-8, atol=1e-12)
+    assert not any((one.other_gradients or {}).values())
+    if one.per_label is not None:
+        np.testing.assert_allclose(one.per_label, right.per_label, rtol=1e-9)
+
+
+CASES: dict[str, list[Any]] = {
+    "pseudo-code": [field_case(0), field_case(3), field_case(0, mask=False)],
+    "implicit negatives": [field_case(0)],
+    "batch axis, real first": [field_case(0), field_case(3)],
+    "labels x locations": [loss_case(2, 3), loss_case(2, 3, 5), loss_case(1, 1)],
+    "one vector": [loss_case(1, 1)],
+    "one class": [loss_case(1, 3), loss_case(1, 3, 5)],
+    "features": [feature_case()],
+    "module": [loss_case(1, 1)],
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_style_through_its_form_is_the_reference(style: str) -> None:
+    adapter = STYLES[style]()
+    adapter.smoke()
+    for case in CASES[style]:
+        same(adapter, case)
+        same(adapter, case, Setting(upstream=-3.0, strided=True))
+    assert not adapter.conduct()
+
+
+# What a form says of itself.
+
+
+def scalar_per_class(generated: Tensor, positive: Tensor) -> Tensor:
+    return (generated.mean(dim=(1, 2)) - positive.mean(dim=(1, 2))).square()
+
+
+def detached(generated: Tensor, positive: Tensor) -> Tensor:
+    return (generated.detach().mean() - positive.mean()).square()
+
+
+def drifting(x: Tensor, pos: Tensor, scale: list[float] = [1.0]) -> Tensor:  # noqa: B006 -- a state
+    scale[0] *= 1.5
+    return scale[0] * styles.flat_loss(x, pos)
+
+
+def changing(x: Tensor, pos: Tensor) -> Tensor:
+    loss = styles.flat_loss(x, pos)
+    with torch.no_grad():
+        pos.mul_(2.0)
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: forms.loss(styles.flat_loss, layout="sample chanel"), "'chanel' is no axis"),
+        (lambda: forms.loss(styles.flat_loss, layout="sample sample channel"), "an axis twice"),
+        (lambda: forms.loss(styles.flat_loss, layout="sample"), "lacks the axis channel"),
+        (lambda: forms.loss(styles.flat_loss, names={"positve": "pos"}), "names has 'positve'"),
+        (lambda: forms.loss(styles.flat_loss, names={"positive": "real"}), "does not have"),
+        (lambda: forms.loss(styles.flat_loss, negatives="real first"), "takes none"),
+        (lambda: forms.loss(styles.flat_loss, weight="v"), "weight is 'v', expected one of 'w'"),
+        (lambda: forms.loss(styles.flat_loss, loop="sample"), "expected one of 'label', 'vector'"),
+        (lambda: forms.loss(styles.flat_loss, uses="tensorflow"), "framework is 'tensorflow'"),
+        (lambda: forms.loss(3), "int is no function"),
+        (lambda: forms.loss(scalar_per_class), r"returned the shape \(2, 7\)"),
+        (lambda: forms.loss(detached), "without a gradient"),
+        (lambda: forms.loss(drifting, layout="sample channel"), "the second time"),
+        (lambda: forms.features(styles.feature_loss), "needs the argument 'config'"),
+        (lambda: forms.module(styles.DriftingLoss), "cannot be built"),
+    ],
+)
+def test_a_form_says_in_a_sentence_what_is_not_right(
+    make: Callable[[], FormAdapter], said: str
+) -> None:
+    with pytest.raises(FormError, match=said):
+        make().smoke()
+
+
+def test_changed_inputs_are_conduct() -> None:
+    adapter = forms.loss(changing, layout="sample channel", names={"temperatures": None})
+    adapter.loss(replace(loss_case(1, 1), temperatures=styles.PAPER), PAPER, Setting())
+    assert [item.what for item in adapter.conduct()] == ["changed its input pos in place"]
+
+
+def test_cases_that_a_form_does_not_take_are_not_observable() -> None:
+    flat = STYLES["one vector"]()
+    for case, said in [
+        (loss_case(2, 1), "one label"),
+        (loss_case(1, 3), "one vector"),
+        (loss_case(1, 1, 5), "no unconditional"),
+    ]:
+        with pytest.raises(NotObservable, match=said):
+            flat.loss(case, PAPER, Setting())
+    with pytest.raises(NotObservable, match="no negatives but"):
+        STYLES["implicit negatives"]().field(field_case(3), PAPER, Setting())
+
+
+def test_axes_are_looped_over_where_the_form_says_so() -> None:
+    """The sum over vectors and the mean over labels of separate calls, value and gradient."""
+    case = loss_case(2, 3)
+    looped = forms.loss(styles.flat_loss, layout="sample channel", loop="label vector")
+    got = looped.loss(case, PAPER, Setting(upstream=2.0))
+    total, single = 0.0, STYLES["one vector"]()
+    for label in range(2):
+        for vector in range(3):
+            cut = {
+                name: getattr(case, name)[label : label + 1, :, vector : vector + 1]
+                for name in ("generated", "positive")
+            }
+            one = single.loss(case.changed(**cut), PAPER, Setting())
+            total += one.loss / 2
+            np.testing.assert_allclose(
+                got.gradient[label, :, vector], one.gradient[0, :, 0], rtol=1e-12
+            )
+    assert got.loss == pytest.approx(total, rel=1e-12)
+    assert got.per_label is not None
+    assert got.per_label.mean() == pytest.approx(total, rel=1e-12)
+
+
+def log_weight(gen: Tensor, pos: Tensor, unc: Tensor, log_w: Tensor, taus: Any) -> Tensor:
+    return styles.drift_loss(gen, pos, unc, log_w.exp(), taus)[0]
+
+
+def test_log_weights_of_each_sample() -> None:
+    adapter = forms.loss(
+        log_weight,
+        layout="(label vector) sample channel",
+        weight="log w",
+        names={"unconditional_weight": "log_w"},
+    )
+    same(adapter, loss_case(2, 3, 5))
+    adapter.smoke()
+    with pytest.raises(NotObservable, match="needs unconditional samples"):
+        adapter.loss(loss_case(2, 3), PAPER, Setting())
+
+
+# Guessing.
+
+
+def explicit_loss(x: Tensor, pos: Tensor, neg: Tensor, taus: Any = styles.PAPER) -> Tensor:
+    total = torch.zeros_like(x)
+    a, p, n = x.detach(), pos.detach(), neg.detach()
+    for tau in taus:
+        total += styles.compute_V(a, p, n, tau)
+    return (x - (a + total)).square().mean()
+
+
+def leaking_loss(x: Tensor, pos: Tensor, neg: Tensor) -> Tensor:
+    return (x - styles.compute_V(x.detach(), pos, neg.detach(), 0.2)).square().mean()
+
+
+def without_root(x: Tensor, y_pos: Tensor, y_neg: Tensor, T: float, mask_self: bool) -> Tensor:
+    return styles.compute_V(x, y_pos, y_neg, 3 * T, mask_self) * 0.1
+
+
+def unmasked(x: Tensor, y_pos: Tensor, y_neg: Tensor, T: float, mask_self: bool = True) -> Tensor:
+    """Drops the mask where there are more negatives than samples."""
+    return styles.compute_V(x, y_pos, y_neg, T, mask_self and len(x) == len(y_neg))
+
+
+def square(x: Tensor, pos: Tensor, neg: Tensor, T: float) -> Tensor:
+    """Masks a square and takes no other."""
+    assert len(x) == len(neg)
+    return styles.compute_V(x, pos, neg, T)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (styles.compute_V, "a field x, y_pos, y_neg, T, mask_self; samples: [sample channel]; "
+         "negatives: generated first"),
+        (styles.drifting_field, "a field gen, pos, tau; samples: [sample channel]; negatives: "
+         "implicit"),
+        (styles.batched_field, "negatives: real first"),
+        (styles.flat_loss, "a loss of one feature x, pos, taus; samples: [sample channel]"),
+        (styles.drift_loss, "left as they are: weight_neg"),
+        (explicit_loss, "negatives: generated first"),
+        (without_root, "negatives: generated first"),
+        (unmasked, "negatives: generated first"),
+        (square, "negatives: generated first"),
+    ],
+)  # fmt: skip
+def test_the_form_is_guessed(code: Any, said: str) -> None:
+    adapter, taken = guess(code, "mine")
+    assert said in taken
+    assert "adapter = forms." in taken
+    assert adapter.offers("field") != adapter.offers("loss")
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (styles.class_loss, "needs the argument 'guidance'"),
+        (styles.DriftingLoss, "cannot be built"),
+        (leaking_loss, "nothing tells which negatives"),
+        (drifting, "the second time"),
+        (detached, "without a gradient"),
+        (lambda a, b: (a - b).sum(), "needs the argument 'a'"),
+        (lambda x, pos: x.sum(), "the same for other values of 'pos'"),
+        (lambda x, pos: print(), "returned None"),
+        (3, "is int, expected"),
+    ],
+)
+def test_nothing_is_guessed_without_evidence(code: Any, said: str) -> None:
+    with pytest.raises(GuessError, match=said):
+        guess(code, "mine")
