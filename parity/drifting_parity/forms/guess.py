@@ -289,7 +289,7 @@ def _negatives_of_loss(form: LossForm) -> str:
     def asked(negatives: str) -> Any:
         form.negatives = negatives
         observed = form.loss(case, plain_setting(form))
-        if any(slope > 1e-9 for slope in observed["other_gradients"].values()):
+        if not all(slope <= 1e-9 for slope in observed["other_gradients"].values()):
             raise FormError(
                 f"{form.place} lets a gradient into its real samples, so that nothing tells which "
                 "negatives it takes: say negatives='implicit', 'generated first' or 'real first'"

@@ -100,7 +100,8 @@ class LossForm(Form):
                 if role != "generated":
                     largest = float(np.abs(slope).max()) if slope.size else 0.0
                     name = "unconditional" if role == "negative" else role
-                    others[name] = max(others.get(name, 0.0), largest)
+                    # Not max(), which would lose a NaN.
+                    others[name] = float(np.maximum(others.get(name, 0.0), largest))
             split = self._by_label(values, shape, vector, share)
             if split is not None:
                 per_label = True
