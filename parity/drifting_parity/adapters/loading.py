@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -51,8 +52,7 @@ def load_adapter(target: str, limits: Limits | None = None) -> Adapter:
         _parts(rest)
         return _isolated(target, limits)
     if kind == "command":
-        _words(rest)
-        return _isolated(target, limits)
+        return _isolated(target, limits, _words(rest))
     raise AdapterError(
         f"implementation {target!r} is of an unknown kind {kind!r}, expected "
         "builtin:drifting_torch, builtin:drifting_reference, python:package.module:attribute, "
@@ -66,12 +66,12 @@ def load_here(target: str) -> Adapter:
     return _python(target.partition(":")[2])
 
 
-def _isolated(target: str, limits: Limits | None) -> Adapter:
+def _isolated(target: str, limits: Limits | None, command: Sequence[str] = ()) -> Adapter:
     from drifting_parity.adapters.process.isolated import LoadingError, isolated
     from drifting_parity.adapters.process.judged_process import Limits, usual_memory
 
     try:
-        return isolated(target, limits or Limits(memory=usual_memory()))
+        return isolated(target, limits or Limits(memory=usual_memory()), command)
     except LoadingError as problem:
         raise AdapterError(str(problem), usage=False) from problem
 

@@ -22,7 +22,7 @@ Run = Callable[[list[Any]], Any]
 """From the framework's arrays to what the code returned, the value picked from it."""
 
 
-def module(name: str) -> Any:
+def imported(name: str) -> Any:
     """A framework's module, none of which this project depends on."""
     return importlib.import_module(name)
 
@@ -68,8 +68,8 @@ class NumpyArrays:
             raise NotTaken(f"{self.name} has no autocast")
         return contextlib.nullcontext()
 
-    def value(self, run: Run, arrays: list[Any], setting: Any) -> Any:
-        """Call without differentiating."""
+    def value(self, run: Run, arrays: list[Any], setting: Any, key: Any = None) -> Any:
+        """Call without differentiating; ``key`` as for :meth:`gradients`."""
         with self.region(setting):
             return run(arrays)
 
@@ -135,26 +135,30 @@ class TorchArrays(NumpyArrays):
         return value, slopes
 
 
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+"""How XLA compiles code that is to be judged, and hardly run."""
+
+
 class JaxArrays(NumpyArrays):
     """JAX in double precision: gradients by ``jax.value_and_grad``, compiled where it can be."""
 
     name = "jax"
 
     def __init__(self) -> None:
-        jax = module("jax")
+        jax = imported("jax")
         jax.config.update("jax_enable_x64", True)
         self._compiled: dict[Any, Any] = {}
         self.compiles = True
 
     def array(self, value: Any, dtype: str, setting: Any) -> Any:
         """An array of JAX; it has no strides."""
-        return module("jax.numpy").asarray(value, dtype=dtype)
+        return imported("jax.numpy").asarray(value, dtype=dtype)
 
     def gradients(
         self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None
     ) -> tuple[Any, list[Any]]:
         """Compiled for each shape once; not at all if the code does not allow it."""
-        jax = module("jax")
+        jax = imported("jax")
 
         def total(by: Any, *given: Any) -> tuple[Any, Any]:
             value = run(list(given))
@@ -167,7 +171,7 @@ class JaxArrays(NumpyArrays):
         key = (key, tuple((array.shape, str(array.dtype)) for array in arrays))
         with self.region(setting):
             if self.compiles and key not in self._compiled:
-                self._compiled[key] = jax.jit(plain)
+                self._compiled[key] = self._compile(plain)
             try:
                 (_, value), slopes = (self._compiled[key] if self.compiles else plain)(
                     factor, *arrays
@@ -179,6 +183,33 @@ class JaxArrays(NumpyArrays):
                 (_, value), slopes = plain(factor, *arrays)
         return value, [to_numpy(slope) for slope in slopes]
 
+    def value(self, run: Run, arrays: list[Any], setting: Any, key: Any = None) -> Any:
+        """Call without differentiating, compiled for each shape once if the code allows it."""
+        jax = imported("jax")
+
+        def called(*given: Any) -> Any:
+            return run(list(given))
+
+        key = ("value", key, tuple((array.shape, str(array.dtype)) for array in arrays))
+        with self.region(setting):
+            if self.compiles and key not in self._compiled:
+                self._compiled[key] = self._compile(called)
+            try:
+                return (self._compiled[key] if self.compiles else called)(*arrays)
+            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+                if not self.compiles:
+                    raise
+                self.compiles = False
+                return called(*arrays)
+
+    def _compile(self, function: Any) -> Any:
+        """Most shapes are seen once or twice: what optimising them takes would not come back."""
+        jax = imported("jax")
+        try:
+            return jax.jit(function, compiler_options=QUICKLY)
+        except TypeError:
+            return jax.jit(function)
+
 
 class MlxArrays(NumpyArrays):
     """MLX, which computes gradients in single precision: ``mlx.core.value_and_grad``."""
@@ -188,14 +219,14 @@ class MlxArrays(NumpyArrays):
 
     def array(self, value: Any, dtype: str, setting: Any) -> Any:
         """An array of MLX."""
-        mx = module("mlx.core")
+        mx = imported("mlx.core")
         return mx.array(np.asarray(value), dtype=getattr(mx, dtype))
 
     def gradients(
         self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None
     ) -> tuple[Any, list[Any]]:
         """Call and differentiate."""
-        mx = module("mlx.core")
+        mx = imported("mlx.core")
         kept: list[Any] = []
 
         def total(*given: Any) -> Any:

@@ -134,10 +134,10 @@ class Form:
             values = {role: item(given) for role, item in plan.items()}
             return self._picked(signature.call(values, constants))
 
+        key = repr((sorted(facts.items()), [(r, _static(v)) for r, v in inputs.items()]))
         if factor is None:
-            value, slopes = self.framework.value(run, arrays, setting), []
+            value, slopes = self.framework.value(run, arrays, setting, key), []
         else:
-            key = repr((sorted(facts.items()), [(r, _static(v)) for r, v in inputs.items()]))
             value, slopes = self.framework.gradients(run, arrays, setting, factor, key)
         self._notice(inputs, before, arrays)
         value = self._numbers(value)
