@@ -260,6 +260,36 @@ def square(x: Tensor, pos: Tensor, neg: Tensor, T: float) -> Tensor:
     return styles.compute_V(x, pos, neg, T)
 
 
+def real_first(gen: Tensor, pos: Tensor, neg: Tensor) -> Tensor:
+    """A loss that masks the last of its negatives."""
+    x, n = gen.detach(), neg.detach()
+    return (gen - (x + styles.batched_field(x, pos.detach(), n, 0.05))).square().mean()
+
+
+def separate(x: Tensor, y_pos: Tensor, y_neg: Tensor, T: float) -> Tensor:
+    """Means of each set by its own affinities, not balanced, nothing masked."""
+    near, far = ((-styles.distances(x, y) / T).softmax(-1) for y in (y_pos, y_neg))
+    return (near @ y_pos - x) - 0.5 * (far @ y_neg - x)
+
+
+def centred(x: Tensor, y_pos: Tensor, y_neg: Tensor, T: float) -> Tensor:
+    """Not balanced, about the mean of the generated samples: they move one another."""
+    return separate(x, y_pos, y_neg, T) + x.mean(dim=0)
+
+
+def optional_negatives(gen: Tensor, pos: Tensor, neg: Tensor | None = None) -> Tensor:
+    return explicit_loss(gen, pos, gen if neg is None else neg, (0.2,))
+
+
+def by_time(x: Tensor, y: Tensor, t: float) -> Tensor:
+    return t * (x - y.mean(dim=0)).square().mean()
+
+
+def swapped(x: Tensor, y: Tensor) -> Tensor:
+    """The real samples first."""
+    return styles.flat_loss(y, x.detach())
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
@@ -274,6 +304,9 @@ def square(x: Tensor, pos: Tensor, neg: Tensor, T: float) -> Tensor:
         (without_root, "negatives: generated first"),
         (unmasked, "negatives: generated first"),
         (square, "negatives: generated first"),
+        (real_first, "negatives: real first"),
+        (separate, "negatives: generated first"),
+        (optional_negatives, "negatives: generated first"),
     ],
 )  # fmt: skip
 def test_the_form_is_guessed(code: Any, said: str) -> None:
@@ -291,6 +324,9 @@ def test_the_form_is_guessed(code: Any, said: str) -> None:
         (leaking_loss, "nothing tells which negatives"),
         (drifting, "the second time"),
         (detached, "without a gradient"),
+        (centred, "does not tell whether 'y_neg' should hold them"),
+        (by_time, "needs the argument 't'"),
+        (swapped, "without a gradient"),
         (lambda a, b: (a - b).sum(), "needs the argument 'a'"),
         (lambda x, pos: x.sum(), "the same for other values of 'pos'"),
         (lambda x, pos: print(), "returned None"),

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,10 @@ FIELD_LAYOUTS: Final = ("sample channel", "label sample channel")
 
 class GuessError(FormError):
     """No form fits, or several do."""
+
+
+class UndecidedError(FormError):
+    """The code runs so, and what one of its arguments stands for does not show."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +121,8 @@ def _fits(function: Any, name: str) -> tuple[list[Fit], list[str]]:
                 _roles_tell(form)
             except (FormError, NotTaken) as problem:
                 reasons.append(str(problem))
-                if isinstance(problem, FormError) and "the second time" in str(problem):
+                # What another layout seems to show of such code would be chance.
+                if isinstance(problem, UndecidedError) or "the second time" in str(problem):
                     raise GuessError(str(problem)) from None
                 continue
             except Exception as problem:
@@ -171,6 +176,7 @@ def _as_fields(function: Any) -> Iterator[Callable[[], Form]]:
 
         def make(layout: str = layout) -> Form:
             form = FieldForm(function, layout=layout)
+            form = _without_weights(form, FieldForm, function, layout)
             if not (form.takes("temperature") or form.takes("temperatures")):
                 raise NotTaken(NO_FIELD)
             if form.takes(form.given):
@@ -180,22 +186,30 @@ def _as_fields(function: Any) -> Iterator[Callable[[], Form]]:
         yield make
 
 
+_Weighed = TypeVar("_Weighed", FieldForm, LossForm)
+
+
+def _without_weights(form: _Weighed, kind: type[_Weighed], function: Any, layout: str) -> _Weighed:
+    """The form without its weights: what one means does not show from outside."""
+    weights = [role for role in form.signature.argument if role.endswith("_weight")]
+    for role in weights:
+        if not form.signature.optional(role):
+            argument = form.signature.argument[role]
+            raise NotTaken(
+                f"what the weight {argument!r} means does not show from outside: say "
+                f"names={{{role!r}: {argument!r}}} and weight='w', 'alpha' or 'log w', "
+                "weight_per='sample' or 'label'"
+            )
+    names = dict.fromkeys(weights)
+    return kind(function, layout=layout, names=names) if weights else form
+
+
 def _as_losses(function: Any) -> Iterator[Callable[[], Form]]:
     for layout in LAYOUTS:
 
         def make(layout: str = layout) -> Form:
             form = LossForm(function, layout=layout)
-            if form.takes("unconditional_weight") and form.signature.optional(
-                "unconditional_weight"
-            ):
-                form = LossForm(function, layout=layout, names={"unconditional_weight": None})
-            elif form.takes("unconditional_weight"):
-                argument = form.signature.argument["unconditional_weight"]
-                raise NotTaken(
-                    f"what the weight {argument!r} means does not show from outside: say "
-                    f"forms.loss(…, weight='w', 'alpha' or 'log w', weight_per='sample' or "
-                    f"'label', names={{'unconditional_weight': {argument!r}}})"
-                )
+            form = _without_weights(form, LossForm, function, layout)
             if form.takes("negative"):
                 form.negatives = _negatives_of_loss(form)
             return form
@@ -214,25 +228,49 @@ def _as_features(function: Any) -> Iterator[Callable[[], Form]]:
 # The parts that arguments play.
 
 
-def _private(count: int, start: int, channels: int) -> Any:
-    """Samples that each have a channel to themselves, and some of the others."""
-    random = np.random.default_rng(start)
-    samples = 0.3 * random.normal(size=(count, channels))
-    samples[:, :4] = 0.0
-    return samples
-
-
 def _own_channels() -> tuple[Any, Any, Any]:
-    """Four generated samples, each with a channel that nothing else has; positives and others."""
-    x = 0.3 * np.random.default_rng(7).normal(size=(4, 9))
+    """Four generated samples, each with a channel that nothing else has; positives and others.
+
+    They are nearer to one another than to the rest, so that at any temperature they weigh more.
+    """
+    x = np.zeros((4, 9))
     x[:, :4] = 0.7 * np.eye(4)
-    return x, _private(5, 8, 9), _private(6, 9, 9)
+    random = np.random.default_rng(7)
+    positive, others = (0.3 * random.normal(size=(count, 9)) for count in (5, 6))
+    for samples, channel in ((positive, 4), (others, 5)):
+        samples[:, :4] = 0.0
+        samples[:, channel] += 2.0
+    return x, positive, others
 
 
-def _cross(rows: Any) -> float:
-    """How much of the other generated samples is in what moves each of them, of its size."""
-    own = rows[:, :4] - np.diag(np.diag(rows[:, :4]))
-    return float(np.abs(own).max()) / (float(np.abs(rows).max()) or 1.0)
+def _adds_own(form: FieldForm | LossForm, moves: Any, others: str) -> bool:
+    """Whether every generated sample is driven from the others, none of which it was given.
+
+    Raises :class:`UndecidedError` if some of them drive it and some draw it, or not all do either.
+    """
+    own = moves[:, :4][~np.eye(4, dtype=bool)] / (float(np.abs(moves).max()) or 1.0)
+    if np.all(np.abs(own) < 1e-4):
+        return False
+    if np.all(own < -1e-4):
+        return True
+    raise UndecidedError(
+        f"{form.place} is moved by other generated samples in a way that does not tell whether "
+        f"{others!r} should hold them: say negatives='implicit', 'generated first' or 'real first'"
+    )
+
+
+def _order(form: FieldForm | LossForm, first: float, last: float) -> str:
+    """Where the code looks for the generated samples, by what is left of each one's own pull."""
+    size = max(first, last)
+    # Equal where the order does not count: nothing is masked, or everything as it should be.
+    if first < 1e-6 * size or abs(first - last) <= 1e-6 * size:
+        return "generated first"
+    if last < 1e-6 * size:
+        return "real first"
+    raise UndecidedError(
+        f"{form.place} does not tell where among the negatives it looks for the generated "
+        "samples: say negatives='generated first' or 'real first'"
+    )
 
 
 def _negatives_of_field(form: FieldForm) -> str:
@@ -257,31 +295,31 @@ def _negatives_of_field(form: FieldForm) -> str:
         return form.layout.unpack(value, (1, 4, 1, 9))[0, :, 0]
 
     try:
-        if _cross(asked(others, False)) > 1e-6:
-            return "implicit"
+        alone = asked(others, False)
     except FormError:
         raise
     except Exception:
         # Code that masks a square only does not take other negatives than the samples.
         return "generated first"
-    first, last = (
-        np.abs(np.diag(asked(np.concatenate(parts), True)[:, :4])).max()
+    if _adds_own(form, alone, form.signature.argument[form.given]):
+        return "implicit"
+    pulls = [
+        float(np.abs(np.diag(asked(np.concatenate(parts), True)[:, :4])).max())
         for parts in ((x, others), (others, x))
-    )
-    size = max(first, last)
-    return "real first" if last < 1e-6 * size else "generated first"
+    ]
+    return _order(form, pulls[0], pulls[1])
 
 
 def _negatives_of_loss(form: LossForm) -> str:
     """Whether the loss adds the generated samples to the negatives that it is given."""
     x, positive, others = _own_channels()
-    wide = "vector" in form.layout
+    repeats = (2 if "label" in form.layout else 1, 3 if "vector" in form.layout else 1)
+
+    def wide(rows: Any) -> Any:
+        return np.tile(rows[None, :, None], (repeats[0], 1, repeats[1], 1))
+
     case = SimpleNamespace(
-        **{
-            key: np.repeat(np.repeat(rows[None, :, None], 3 if wide else 1, axis=2),
-                           2 if "label" in form.layout else 1, axis=0)
-            for key, rows in (("generated", x), ("positive", positive), ("unconditional", others))
-        },
+        generated=wide(x), positive=wide(positive), unconditional=wide(others),
         unconditional_weight=None, generated_weight=None, positive_weight=None,
         temperatures=(1.0,) if form.takes("temperature") else form.temperatures,
     )  # fmt: skip
@@ -290,18 +328,20 @@ def _negatives_of_loss(form: LossForm) -> str:
         form.negatives = negatives
         observed = form.loss(case, plain_setting(form))
         if not all(slope <= 1e-9 for slope in observed["other_gradients"].values()):
-            raise FormError(
+            raise UndecidedError(
                 f"{form.place} lets a gradient into its real samples, so that nothing tells which "
                 "negatives it takes: say negatives='implicit', 'generated first' or 'real first'"
             )
-        return observed["gradient"][0, :, 0]
+        # Descending the gradient moves a sample as the drift does.
+        return -observed["gradient"][0, :, 0]
 
-    if _cross(asked("implicit")) > 1e-6:
+    if _adds_own(form, asked("implicit"), form.signature.argument[form.given]):
         return "implicit"
-    first, last = (
-        np.abs(np.diag(asked(order)[:, :4])).max() for order in ("generated first", "real first")
-    )
-    return "real first" if last < 1e-6 * max(first, last) else "generated first"
+    pulls = [
+        float(np.abs(np.diag(asked(order)[:, :4])).max())
+        for order in ("generated first", "real first")
+    ]
+    return _order(form, pulls[0], pulls[1])
 
 
 def _roles_tell(form: Form) -> None:

@@ -36,7 +36,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         *("temperatures", "temps", "taus", "taulist", "rlist", "templist", "temperaturelist"),
         *("ts", "temperaturevalues", "tauvalues"),
     ),
-    "temperature": ("temperature", "temp", "tau", "t", "r"),
+    "temperature": ("temperature", "temp", "tau", "T"),
     "unconditional_weight": (
         *("unconditionalweight", "uncondweight", "uncweight", "weightunc", "wunc", "wuncond"),
         *("weightneg", "negweight", "wneg", "negativeweight", "negweights", "uncweights"),
@@ -44,7 +44,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "negative_weight": ("negativeweight", "negweight", "weightneg", "wneg", "negweights"),
     "generated_weight": ("generatedweight", "genweight", "weightgen", "wgen", "genweights"),
     "positive_weight": ("positiveweight", "posweight", "weightpos", "wpos", "posweights"),
-    "mask": ("maskself", "selfmask", "mask", "excludeself", "maskdiagonal", "ignoreself"),
+    "mask": ("maskself", "selfmask", "excludeself", "maskdiagonal", "ignoreself"),
     "generated_samples": ("generatedsamples", "rawgen", "rawgenerated", "xraw", "genraw"),
     "positive_samples": ("positivesamples", "rawpos", "rawpositive", "posraw"),
     "unconditional_samples": ("unconditionalsamples", "rawunc", "rawuncond", "uncraw"),
@@ -56,6 +56,13 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
 def bare(name: str) -> str:
     """A name in lower case without underscores."""
     return name.replace("_", "").lower()
+
+
+def _usual(name: str, usual: tuple[str, ...]) -> bool:
+    """Whether a name is one of the usual ones; a lone letter in its own case: t is a time."""
+    if len(name) == 1 and name.lower() in ("t", "r"):
+        return name in usual
+    return bare(name) in {bare(item) for item in usual}
 
 
 class Signature:
@@ -109,7 +116,7 @@ class Signature:
                 continue
             usual = (role, *SYNONYMS.get(role, ()))
             for name in self.known:
-                if name not in taken and bare(name) in {bare(item) for item in usual}:
+                if name not in taken and _usual(name, usual):
                     argument[role] = name
                     taken.add(name)
                     break
