@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import call_styles as styles
@@ -16,6 +17,7 @@ from drifting_parity import forms
 from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
 from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, Setting
+from drifting_parity.cli import main
 from drifting_parity.forms import FormAdapter, FormError
 from drifting_parity.forms.guess import GuessError, guess
 from drifting_spec import PAPER
@@ -336,3 +338,109 @@ def test_the_form_is_guessed(code: Any, said: str) -> None:
 def test_nothing_is_guessed_without_evidence(code: Any, said: str) -> None:
     with pytest.raises(GuessError, match=said):
         guess(code, "mine")
+
+
+def of_two_meanings(x: Tensor, pos: Tensor) -> Tensor:
+    """Sums over the first axis, whatever that is."""
+    return (x.sum(dim=0).mean() - pos.sum(dim=0).mean()).square()
+
+
+def test_of_two_forms_neither_is_taken() -> None:
+    with pytest.raises(GuessError, match=r"fits several call forms; .*'sample channel'.* \| "):
+        guess(of_two_meanings, "mine")
+
+
+HEAD = "import torch\nfrom drifting_parity import forms\nfrom call_styles import *\n"
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("def mine(x, pos, labels):\n    return x.sum()", "mine.py, line 4) needs the argument"),
+        ("mine = forms.loss(flat_loss, layout='sample vector')", "lacks the axis channel"),
+        ("mine = forms.loss(lambda x, pos: None)", "returned None"),
+        ("mine = forms.loss(lambda x, pos: x.foo)", "mine.py, line 4: mine"),
+        ("mine = forms.loss(lambda x, pos: torch.rand(()) * x.sum())", "the second time"),
+        ("mine = {}", "is dict, expected an Adapter, a function, a class or a module"),
+        ("import numpy as np\nmine = forms.loss(lambda generated, positive: 1.0, uses='numpy')",
+         "NumPy arrays shows no gradient"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_judged_is_said_in_a_sentence(
+    lines: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "call_styles.py").write_text(Path(styles.__file__).read_text(encoding="utf-8"))
+    file = tmp_path / "mine.py"
+    file.write_text(f"{HEAD}{lines}\n", encoding="utf-8")
+    assert main(["report", "--quick", "--implementation", f"python:{file}:mine"]) == 3
+    told = capsys.readouterr()
+    assert said in told.err
+    assert "Traceback" not in told.err
+    assert told.err.count("\n") == 1
+    assert not told.out
+
+
+def test_the_report_says_as_what_it_was_taken(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(Path(styles.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    target = f"python:{file}:compute_V"
+    command = ["report", "--quick", "--clause", "ALG2-*", "--implementation", target]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert "taken as a field x, y_pos, y_neg, T, mask_self" in told.err
+    assert "adapter = forms.field(compute_V, negatives='generated first')" in told.err
+
+
+# Other frameworks at the border.
+
+
+class Border:
+    """An array that shows itself by DLPack alone."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+def numpy_field(x: Any, y_pos: Any, y_neg: Any, T: float, mask_self: bool) -> Any:
+    tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in (x, y_pos, y_neg))
+    return Border(styles.compute_V(*tensors, T, mask_self).numpy())
+
+
+def test_arrays_pass_the_border_by_dlpack() -> None:
+    adapter = forms.field(numpy_field, uses="numpy")
+    adapter.smoke()
+    for case in CASES["pseudo-code"]:
+        same(adapter, case, Setting(strided=True))
+
+
+def test_a_loss_of_jax_has_its_gradient_by_jax() -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed: no dependency of this project")
+    jnp = jax.numpy
+
+    def loss(gen: Any, pos: Any, taus: Any) -> Any:
+        """A distance, in place of the drifting loss: what counts is how it is differentiated."""
+        distance = jnp.abs(gen[:, :, None] - jax.lax.stop_gradient(pos)[:, None]).sum(-1)
+        return sum(jnp.tanh(distance * tau).mean((1, 2)) for tau in taus)
+
+    def twin(gen: Tensor, pos: Tensor, taus: Any) -> Tensor:
+        distance = (gen[:, :, None] - pos.detach()[:, None]).abs().sum(-1)
+        return sum(((distance * tau).tanh().mean((1, 2)) for tau in taus), torch.zeros(()))
+
+    options = {"layout": "(label vector) sample channel"}
+    for setting in (Setting(), Setting(upstream=-2.0), Setting("float32")):
+        one, two = (
+            forms.loss(code, uses=kind, **options).loss(loss_case(2, 3), PAPER, setting)
+            for code, kind in ((loss, "jax"), (twin, "torch"))
+        )
+        allowed = 1e-10 if setting.dtype == "float64" else 1e-5
+        assert one.loss == pytest.approx(two.loss, rel=allowed)
+        np.testing.assert_allclose(one.gradient, two.gradient, rtol=allowed, atol=allowed)
+        assert one.other_gradients == {"positive": 0.0}

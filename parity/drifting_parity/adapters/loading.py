@@ -139,11 +139,12 @@ def _python(target: str) -> Adapter:
 def _tried(adapter: Adapter, target: str) -> Adapter:
     """An adapter made by a call form answers a small case before it is judged."""
     from drifting_parity.forms import FormAdapter, FormError
+    from drifting_parity.forms.layout import NotTaken
 
     if isinstance(adapter, FormAdapter):
         try:
             adapter.smoke()
-        except FormError as problem:
+        except (FormError, NotTaken) as problem:
             raise AdapterError(f"python:{target}: {problem}", usage=False) from problem
         except Exception as problem:
             raise AdapterError(

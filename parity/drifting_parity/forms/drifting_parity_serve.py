@@ -1289,6 +1289,8 @@ class LossForm(Form):
                     self.loss(self.small(others=False), plain_setting(self))
                 )
             except NotTaken:
+                if not answers:
+                    raise
                 return answers
             except FormError:
                 raise
@@ -1490,6 +1492,8 @@ class FeatureForm(Form):
             try:
                 observed = self.feature_loss(case, plain_setting(self))
             except NotTaken:
+                if not others and not shown:
+                    raise
                 continue
             slopes = list(observed["gradients"].values())
             if not all(np.any(slope) for slope in slopes):

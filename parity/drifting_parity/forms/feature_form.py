@@ -184,6 +184,8 @@ class FeatureForm(Form):
             try:
                 observed = self.feature_loss(case, plain_setting(self))
             except NotTaken:
+                if not others and not shown:
+                    raise
                 continue
             slopes = list(observed["gradients"].values())
             if not all(np.any(slope) for slope in slopes):

@@ -307,6 +307,8 @@ class LossForm(Form):
                     self.loss(self.small(others=False), plain_setting(self))
                 )
             except NotTaken:
+                if not answers:
+                    raise
                 return answers
             except FormError:
                 raise
