@@ -78,16 +78,20 @@ def _loss(gen: Tensor, pos: Tensor, unc: Tensor | None, w: Tensor | None,
     distance = distances(x, y)
     factor = torch.cat([torch.ones(pos.shape[:-1], dtype=x.dtype), weights], dim=-1)
     total = (factor.unsqueeze(-2) * distance).sum()
-    scale = total / (factor.sum() * x.shape[-2]) / root
+    scale = above_zero(total / (factor.sum() * x.shape[-2]) / root)
     own = torch.zeros(x.shape[-2], y.shape[-2], dtype=torch.bool)
     own[:, count : count + x.shape[-2]].fill_diagonal_(True)
     goal = torch.zeros_like(x)
     for tau in temps:
         a = affinities(distance, own, tau * scale * root, factor.unsqueeze(-2))
         v = drift(x, pos, neg, a[..., :count], a[..., count:])
-        goal += v / v.square().mean().sqrt()
+        goal += v / above_zero(v.square().mean().sqrt())
     phi = gen / scale
     return (phi - (phi.detach() + goal)).square().mean(dim=(-1, -2))
+
+
+def above_zero(divisor: Tensor) -> Tensor:
+    return torch.where(divisor > 0, divisor, 1.0)
 
 
 # Style 4: batches of labels × locations, (loss[B], info).

@@ -13,10 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
+import drifting_torch
 from drifting_parity import forms
 from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
 from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, Setting
+from drifting_parity.checks.training import grouped_step
 from drifting_parity.cli import main
 from drifting_parity.forms import FormAdapter, FormError
 from drifting_parity.forms.guess import GuessError, guess
@@ -444,3 +447,63 @@ def test_a_loss_of_jax_has_its_gradient_by_jax() -> None:
         assert one.loss == pytest.approx(two.loss, rel=allowed)
         np.testing.assert_allclose(one.gradient, two.gradient, rtol=allowed, atol=allowed)
         assert one.other_gradients == {"positive": 0.0}
+
+
+# Whole steps.
+
+
+def whole_step(model: Any, encoder: Any, z: Tensor, labels: Tensor, alpha: Tensor, pos: Tensor,
+               unc: Tensor | None, opt: Any, max_norm: float = 1e9) -> dict[str, Any]:  # fmt: skip
+    """A step by the loss of this project: what is tried is the form."""
+    out = drifting_torch.grouped_drift_training_step(
+        model, z, labels, alpha, pos, unc, optimizer=opt, encoder=encoder,
+        config=drifting_torch.GroupedDriftStepConfig(
+            drifting_torch.FeatureDriftingConfig(
+                vectorization=drifting_torch.FeatureVectorizationConfig(
+                    include_global_stats=False, include_patch2_stats=False,
+                    include_patch4_stats=False, include_input_x2_mean=False,
+                )
+            ),
+            gradient_clip=max_norm,
+        ),
+    )  # fmt: skip
+    return {"loss": out.loss, "feature_loss": out.feature_loss, "raw": out.raw_loss,
+            "gradient_norm": out.gradient_norm}  # fmt: skip
+
+
+def test_a_whole_step_through_its_form() -> None:
+    adapter = forms.step(whole_step, returns={"raw_loss": "raw"})
+    adapter.smoke()
+    builtin = DriftingTorchAdapter()
+    for case in (
+        grouped_step.made("guided", 1, guided=True),
+        grouped_step.made("clipped", 2, guided=False, clip=2.0),
+    ):
+        got, wanted = (it.training_step(case, PAPER, Setting()) for it in (adapter, builtin))
+        assert got.loss == wanted.loss
+        assert got.raw_loss == wanted.raw_loss
+        for name, update in wanted.updates.items():
+            np.testing.assert_array_equal(got.updates[name], update)
+            np.testing.assert_array_equal(got.seen["alpha"], wanted.seen["alpha"])
+    parts = grouped_step.made("parts", 3, guided=True, parts=3)
+    with pytest.raises(NotObservable, match="takes no parts"):
+        adapter.training_step(parts, PAPER, Setting())
+
+
+def still(model: Any, encoder: Any, noise: Any, labels: Any, alpha: Any, pos: Any, optimizer: Any
+          ) -> dict[str, float]:  # fmt: skip
+    model(noise.flatten(0, 1), labels.repeat_interleave(3), alpha.repeat_interleave(3))
+    return {"loss": 1.0, "feature_loss": 1.0, "raw_loss": 0.0, "gradient_norm": 1.0}
+
+
+def test_a_step_that_is_none() -> None:
+    with pytest.raises(FormError, match="did not update the model"):
+        forms.step(still).smoke()
+    with pytest.raises(FormError, match="none of them is known to be noise"):
+        forms.step(lambda model, encoder, labels, alpha, pos, optimizer: None)
+    with pytest.raises(FormError, match="encoder is 'maps'"):
+        forms.step(whole_step, encoder="maps")
+    with pytest.raises(NotObservable, match="does not tell its raw_loss"):
+        forms.step(whole_step).training_step(
+            grouped_step.made("guided", 1, guided=True), PAPER, Setting()
+        )

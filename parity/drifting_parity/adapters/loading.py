@@ -138,10 +138,10 @@ def _python(target: str) -> Adapter:
 
 def _tried(adapter: Adapter, target: str) -> Adapter:
     """An adapter made by a call form answers a small case before it is judged."""
-    from drifting_parity.forms import FormAdapter, FormError
+    from drifting_parity.forms import FormAdapter, FormError, StepAdapter
     from drifting_parity.forms.layout import NotTaken
 
-    if isinstance(adapter, FormAdapter):
+    if isinstance(adapter, FormAdapter | StepAdapter):
         try:
             adapter.smoke()
         except (FormError, NotTaken) as problem:

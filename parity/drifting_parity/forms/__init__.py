@@ -1,18 +1,19 @@
 """Call forms: the ways in which people write the drifting loss, each an adapter in one statement.
 
-``field``, ``loss``, ``class_loss``, ``features`` and ``module`` return an adapter to be named by
-``--implementation python:FILE.py:NAME``; what differs from code to code is said by name.
+``field``, ``loss``, ``class_loss``, ``features``, ``module`` and ``step`` return an adapter to be
+named by ``--implementation python:FILE.py:NAME``; what differs from code to code is said by name.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from drifting_parity.forms.adapter import FormAdapter, adapted, together
+from drifting_parity.forms.adapter import FormAdapter, StepAdapter, adapted, together
 from drifting_parity.forms.feature_form import FeatureForm
 from drifting_parity.forms.field_form import FieldForm
 from drifting_parity.forms.layout import FormError
 from drifting_parity.forms.loss_form import LossForm
+from drifting_parity.forms.step import Step
 
 
 def field(function: Any, **options: Any) -> FormAdapter:
@@ -47,13 +48,20 @@ def module(kind: Any, layout: str = "sample channel 1 1", **options: Any) -> For
     return adapted(LossForm(kind, layout=layout, **options))
 
 
+def step(function: Any, **options: Any) -> StepAdapter:
+    """Adapter of a whole training step (A.9) in PyTorch; options of ``Step``."""
+    return StepAdapter(Step(function, **options))
+
+
 __all__ = [
     "FormAdapter",
     "FormError",
+    "StepAdapter",
     "class_loss",
     "features",
     "field",
     "loss",
     "module",
+    "step",
     "together",
 ]

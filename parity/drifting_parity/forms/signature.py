@@ -80,8 +80,10 @@ class Signature:
         names: Mapping[str, Any],
         given: Mapping[str, Any],
         needed: tuple[str, ...],
+        usual: Mapping[str, tuple[str, ...]] = SYNONYMS,
     ) -> None:
         self.function = function
+        self.usual = usual
         self.roles = roles
         unknown = [role for role in names if role not in roles]
         if unknown:
@@ -114,7 +116,7 @@ class Signature:
         for role in roles:
             if role in names:
                 continue
-            usual = (role, *SYNONYMS.get(role, ()))
+            usual = (role, *self.usual.get(role, ()))
             for name in self.known:
                 if name not in taken and _usual(name, usual):
                     argument[role] = name
@@ -133,7 +135,7 @@ class Signature:
             raise FormError(
                 f"{place(self.function)} needs the argument {left[0]!r}, and its name does not say "
                 f"what it is: say names={{'…': {left[0]!r}}} with one of the roles "
-                f"{', '.join(SYNONYMS)}, or constants={{{left[0]!r}: …}}"
+                f"{', '.join(self.usual)}, or constants={{{left[0]!r}: …}}"
             )
         for role in needed:
             if role not in self.argument:
