@@ -23,6 +23,7 @@ from drifting_parity.adapters.loading import AdapterError, load_adapter
 from drifting_parity.adapters.process import wire
 from drifting_parity.adapters.process.judged_process import Limits
 from drifting_parity.adapters.process.wire import Unfit, message, receive, unpacker
+from drifting_parity.adapters.reference_adapter import ReferenceAdapter
 from drifting_parity.cases import LossCase, LossObservation, Manifest, Setting
 from drifting_parity.cli import main
 from drifting_parity.forms import bundle
@@ -346,3 +347,25 @@ def test_every_answer_is_json(tmp_path: Path) -> None:
         adapter.loss(CASE, PAPER, Setting())
     assert adapter.close()[0].kind == "left"
     assert json.dumps(adapter.name) == '"quits"'
+
+
+def test_the_snippet_of_the_readme_is_judged(tmp_path: Path) -> None:
+    """As it stands, beside a ``mine.py`` that has a loss of batches."""
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    _, _, rest = readme.partition("<!-- snippet: serve -->\n```python\n")
+    target = serve_file(tmp_path, "")
+    (tmp_path / "serve_mine.py").write_text(rest.partition("```")[0], encoding="utf-8")
+    (tmp_path / "mine.py").write_text(
+        "import call_styles\n\n\ndef drifting_loss(gen, pos):\n"
+        "    return call_styles.drift_loss(gen, pos)[0]\n",
+        encoding="utf-8",
+    )
+    adapter = load_adapter(target)
+    try:
+        case = CASE.changed(temperatures=(0.02, 0.05, 0.2))
+        reference = ReferenceAdapter().loss(case, PAPER, Setting())
+        got = adapter.loss(case, PAPER, Setting())
+        assert got.loss == pytest.approx(reference.loss, rel=1e-9)
+        np.testing.assert_allclose(got.gradient, reference.gradient, rtol=1e-8)
+    finally:
+        adapter.close()
