@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, Se
 from drifting_parity.checks.training import grouped_step
 from drifting_parity.cli import main
 from drifting_parity.forms import FormAdapter, FormError
+from drifting_parity.forms.arrays import framework
 from drifting_parity.forms.guess import GuessError, guess
 from drifting_spec import PAPER
 
@@ -507,3 +510,23 @@ def test_a_step_that_is_none() -> None:
         forms.step(whole_step).training_step(
             grouped_step.made("guided", 1, guided=True), PAPER, Setting()
         )
+
+
+def test_the_framework_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a file only hands on what another one has."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "handing_on.py").write_text(
+        "import call_styles\n\n\ndef loss(gen, pos):\n    return call_styles.flat_loss(gen, pos)\n"
+    )
+    (tmp_path / "by_name.py").write_text(
+        "from call_styles import flat_loss\n\n\ndef loss(gen, pos):\n"
+        "    return flat_loss(gen, pos)\n"
+    )
+    (tmp_path / "on_numpy.py").write_text(
+        "import numpy\n\n\ndef loss(gen, pos):\n    return numpy.mean(gen - pos)\n"
+    )
+    for name, kind in (("handing_on", "torch"), ("by_name", "torch"), ("on_numpy", "numpy")):
+        module = importlib.import_module(name)
+        assert framework(None, module.loss).name == kind
+    assert framework(None, functools.partial(styles.flat_loss)).name == "torch"
+    assert framework(None, styles.DriftingLoss((0.2,))).name == "torch"

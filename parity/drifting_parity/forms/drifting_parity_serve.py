@@ -366,7 +366,7 @@ def framework(name: str | None, function: Any) -> NumpyArrays:
 
 
 def _used_by(function: Any) -> str:
-    """By the modules that the function's own module imported."""
+    """By the modules that the function's own module imported, then by those that these import."""
     while isinstance(function, functools.partial):
         function = function.func
     function = inspect.unwrap(function)
@@ -374,15 +374,29 @@ def _used_by(function: Any) -> str:
         function = type(function)
     home = sys.modules.get(getattr(function, "__module__", "") or "")
     names = getattr(function, "__globals__", None) or (vars(home) if home else {})
-    roots: set[str] = set()
-    for value in list(names.values()):
-        origin = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
-        roots.add(str(origin).partition(".")[0])
-    roots |= {str(base.__module__).partition(".")[0] for base in getattr(function, "__mro__", ())}
-    for name in ("torch", "jax", "mlx"):
-        if name in roots:
-            return name
-    return "numpy"
+    roots = {_root(value) for value in list(names.values())}
+    roots |= {_root(base) for base in getattr(function, "__mro__", ())}
+    further = {
+        _root(inner)
+        for value in list(names.values())
+        if _root(value) not in ("numpy", "scipy", "builtins")
+        for inner in list(
+            (vars(value) if inspect.ismodule(value) else getattr(value, "__globals__", {})).values()
+        )
+    }
+    for known in (roots, further):
+        for name in ("torch", "jax", "mlx"):
+            if name in known:
+                return name
+        if "numpy" in known:
+            return "numpy"
+    return next((name for name in ("torch", "jax", "mlx") if name in sys.modules), "numpy")
+
+
+def _root(value: Any) -> str:
+    """The package that a module, a class or a function comes from."""
+    origin = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
+    return str(origin).partition(".")[0]
 
 
 # Which argument of a function stands for what: by the names that people give them.
