@@ -134,10 +134,11 @@ def _fits(function: Any, name: str) -> tuple[list[Fit], list[str]]:
 
 
 def _telling(reasons: list[str]) -> list[str]:
-    """Reasons that an owner can act on: an unknown argument first, else the first raised."""
+    """Reasons that an owner can act on: of a form that knew every argument, if there is one."""
     reasons = [reason for reason in reasons if reason != NO_FIELD]
-    asked = [reason for reason in reasons if "names=" in reason]
-    return asked[:1] or reasons[:3]
+    unnamed = ("needs the argument", "none of them is known to be")
+    called = [reason for reason in reasons if not any(words in reason for words in unnamed)]
+    return called[:3] or reasons[:1]
 
 
 def _alike(one: Form, two: Form) -> bool:
@@ -219,7 +220,7 @@ def _as_losses(function: Any) -> Iterator[Callable[[], Form]]:
 
 def _as_features(function: Any) -> Iterator[Callable[[], Form]]:
     for features in ("dict", "list"):
-        for layout in LAYOUTS[:2]:
+        for layout in LAYOUTS[-2:]:
             yield lambda features=features, layout=layout: FeatureForm(
                 function, features=features, layout=layout
             )
