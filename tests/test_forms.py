@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import importlib
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -542,3 +544,8 @@ def test_the_framework_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.M
         assert framework(None, module.loss).name == kind
     assert framework(None, functools.partial(styles.flat_loss)).name == "torch"
     assert framework(None, styles.DriftingLoss((0.2,))).name == "torch"
+
+
+def test_the_forms_are_there_without_torch() -> None:
+    code = "import sys; from drifting_parity.forms import guess; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -138,20 +138,21 @@ def _python(target: str) -> Adapter:
 
 def _tried(adapter: Adapter, target: str) -> Adapter:
     """An adapter made by a call form answers a small case before it is judged."""
-    from drifting_parity.forms import FormAdapter, FormError, StepAdapter
-    from drifting_parity.forms.layout import NotTaken
+    smoke = getattr(adapter, "smoke", None)
+    if smoke is None or "drifting_parity.forms" not in sys.modules:
+        return adapter
+    from drifting_parity.forms.layout import FormError, NotTaken
 
-    if isinstance(adapter, FormAdapter | StepAdapter):
-        try:
-            adapter.smoke()
-        except (FormError, NotTaken) as problem:
-            raise AdapterError(f"python:{target}: {problem}", usage=False) from problem
-        except Exception as problem:
-            raise AdapterError(
-                f"python:{target}: its form does not fit, a small case raised "
-                f"{_said(problem)}{_place(problem)}",
-                usage=False,
-            ) from problem
+    try:
+        smoke()
+    except (FormError, NotTaken) as problem:
+        raise AdapterError(f"python:{target}: {problem}", usage=False) from problem
+    except Exception as problem:
+        raise AdapterError(
+            f"python:{target}: its form does not fit, a small case raised "
+            f"{_said(problem)}{_place(problem)}",
+            usage=False,
+        ) from problem
     return adapter
 
 

@@ -6,14 +6,16 @@ named by ``--implementation python:FILE.py:NAME``; what differs from code to cod
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from drifting_parity.forms.adapter import FormAdapter, StepAdapter, adapted, together
+from drifting_parity.forms.adapter import FormAdapter, adapted, together
 from drifting_parity.forms.feature_form import FeatureForm
 from drifting_parity.forms.field_form import FieldForm
 from drifting_parity.forms.layout import FormError
 from drifting_parity.forms.loss_form import LossForm
-from drifting_parity.forms.step import Step
+
+if TYPE_CHECKING:
+    from drifting_parity.forms.step_form import StepAdapter
 
 
 def field(function: Any, **options: Any) -> FormAdapter:
@@ -50,13 +52,15 @@ def module(kind: Any, layout: str = "sample channel 1 1", **options: Any) -> For
 
 def step(function: Any, **options: Any) -> StepAdapter:
     """Adapter of a whole training step (A.9) in PyTorch; options of ``Step``."""
+    # Here, since it needs PyTorch, and code in other frameworks does without.
+    from drifting_parity.forms.step_form import Step, StepAdapter
+
     return StepAdapter(Step(function, **options))
 
 
 __all__ = [
     "FormAdapter",
     "FormError",
-    "StepAdapter",
     "class_loss",
     "features",
     "field",

@@ -7,17 +7,9 @@ from typing import Any
 
 from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.adapters.conduct import Conduct
-from drifting_parity.cases import (
-    FeatureObservation,
-    LossObservation,
-    Readings,
-    Setting,
-    StepCase,
-    StepObservation,
-)
+from drifting_parity.cases import FeatureObservation, LossObservation, Readings, Setting
 from drifting_parity.forms.form import Form
 from drifting_parity.forms.layout import FormError, NotTaken
-from drifting_parity.forms.step import Step
 
 
 class FormAdapter(Adapter):
@@ -70,28 +62,6 @@ def _features(
 ) -> FeatureObservation:
     del readings
     return FeatureObservation(**self.answer("feature_loss", case, setting))
-
-
-class StepAdapter(Adapter):
-    """An adapter made of the call form of a training step."""
-
-    def __init__(self, form: Step) -> None:
-        self.form = form
-        self.name = form.name
-
-    def smoke(self) -> None:
-        """Try it on a small case; :class:`FormError` says what is not right."""
-        self.form.smoke()
-
-    def training_step(
-        self, case: StepCase, readings: Readings, setting: Setting
-    ) -> StepObservation:
-        """One step of A.9 on a linear generator."""
-        del readings
-        try:
-            return self.form.training_step(case, setting)
-        except FormError as problem:
-            raise TypeError(str(problem)) from None
 
 
 METHODS: Mapping[str, Callable[..., Any]] = {

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drifting_parity.adapters.base import NotObservable
+from drifting_parity.adapters.base import Adapter, NotObservable
 from drifting_parity.adapters.torch_adapter import to_array, to_tensor
 from drifting_parity.adapters.torch_training import LinearGenerator
-from drifting_parity.cases import Manifest, Setting, StepCase, StepObservation
+from drifting_parity.cases import Manifest, Readings, Setting, StepCase, StepObservation
 from drifting_parity.forms.arrays import kind_of, to_numpy
 from drifting_parity.forms.layout import FormError
 from drifting_parity.forms.signature import SYNONYMS, Signature, place
@@ -166,3 +166,25 @@ class Step:
     def conduct(self) -> list[str]:
         """Nothing: a step may change what it is given."""
         return []
+
+
+class StepAdapter(Adapter):
+    """An adapter made of the call form of a training step."""
+
+    def __init__(self, form: Step) -> None:
+        self.form = form
+        self.name = form.name
+
+    def smoke(self) -> None:
+        """Try it on a small case; :class:`FormError` says what is not right."""
+        self.form.smoke()
+
+    def training_step(
+        self, case: StepCase, readings: Readings, setting: Setting
+    ) -> StepObservation:
+        """One step of A.9 on a linear generator."""
+        del readings
+        try:
+            return self.form.training_step(case, setting)
+        except FormError as problem:
+            raise TypeError(str(problem)) from None
