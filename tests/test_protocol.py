@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import socket
@@ -279,7 +280,13 @@ def test_commands_that_cannot_be_run(target: str, usage: bool, said: str) -> Non
 def test_the_served_file_is_what_its_modules_say() -> None:
     text = bundle.SHIPPED.read_text(encoding="utf-8")
     assert text == bundle.bundled(), "run `python -m drifting_parity.forms.bundle`"
-    compile(text, "drifting_parity_serve.py", "exec")
+    tree = ast.parse(text, feature_version=(3, 9))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            # Unions of types are objects from 3.10 on.
+            assert not any(isinstance(item, ast.BinOp) for item in node.args), ast.unparse(node)
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    assert len(names) == len(set(names))
 
 
 def serve_file(folder: Path, lines: str) -> str:
