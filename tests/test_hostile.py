@@ -433,7 +433,7 @@ class Everything:
 @pytest.mark.parametrize(
     ("tree", "said"),
     [
-        ({"loss": True}, "dict, expected LossObservation"),
+        ({"loss": True}, "the answer lacks 'gradient' of LossObservation"),
         ([1], "list, expected LossObservation"),
         ("gradient", ".gradient is str, expected an array"),
         ({"array": 7}, ".gradient is dict, expected an array"),

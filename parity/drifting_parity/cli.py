@@ -152,8 +152,9 @@ def _add_report(commands: Any) -> None:
         "--implementation",
         metavar="KIND:TARGET",
         default="builtin:drifting_torch",
-        help="builtin:drifting_torch (default), builtin:drifting_reference or "
-        "python:package.module:attribute or python:file.py:attribute, which names an Adapter",
+        help="builtin:drifting_torch (default), builtin:drifting_reference, "
+        "python:package.module:attribute or python:file.py:attribute, which names an Adapter or "
+        "code whose call form is guessed, or 'command:program arguments' in any language",
     )
     option(
         "--readings",
@@ -177,13 +178,13 @@ def _add_report(commands: Any) -> None:
 
 
 def _add_limits(command: argparse.ArgumentParser) -> None:
-    """What a ``python:`` implementation may use of time and memory."""
+    """What a ``python:`` or ``command:`` implementation may use of time and memory."""
     command.add_argument(
         "--timeout",
         metavar="SECONDS",
         type=_positive,
         default=60.0,
-        help="for each call of a python: implementation, which runs in a process of its own "
+        help="for each call of an implementation in a process of its own, not builtin: "
         "(default: 60; four times that for its import)",
     )
     command.add_argument(

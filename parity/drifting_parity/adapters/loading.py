@@ -5,8 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import shlex
+import shutil
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
@@ -38,7 +41,9 @@ def load_adapter(target: str, limits: Limits | None = None) -> Adapter:
 
     A module is imported with the working directory on the path, ``python:file.py:attribute`` with
     the file's folder; the attribute is an :class:`Adapter`, or a class of one that takes no
-    arguments. Raises :class:`AdapterError`, with file and line where the module itself breaks.
+    arguments, or code whose call form is guessed (:mod:`drifting_parity.forms.guess`).
+    ``command:argv …`` runs an adapter in any language, over ``spec/PROTOCOL.md``. Raises
+    :class:`AdapterError`, with file and line where the module itself breaks.
     """
     kind, _, rest = target.partition(":")
     if kind == "builtin":
@@ -46,10 +51,12 @@ def load_adapter(target: str, limits: Limits | None = None) -> Adapter:
     if kind == "python":
         _parts(rest)
         return _isolated(target, limits)
+    if kind == "command":
+        return _isolated(target, limits, _words(rest))
     raise AdapterError(
         f"implementation {target!r} is of an unknown kind {kind!r}, expected "
-        "builtin:drifting_torch, builtin:drifting_reference, python:package.module:attribute or "
-        "python:file.py:attribute",
+        "builtin:drifting_torch, builtin:drifting_reference, python:package.module:attribute, "
+        "python:file.py:attribute or command:program arguments",
         usage=True,
     )
 
@@ -59,12 +66,12 @@ def load_here(target: str) -> Adapter:
     return _python(target.partition(":")[2])
 
 
-def _isolated(target: str, limits: Limits | None) -> Adapter:
+def _isolated(target: str, limits: Limits | None, command: Sequence[str] = ()) -> Adapter:
     from drifting_parity.adapters.process.isolated import LoadingError, isolated
     from drifting_parity.adapters.process.judged_process import Limits, usual_memory
 
     try:
-        return isolated(target, limits or Limits(memory=usual_memory()))
+        return isolated(target, limits or Limits(memory=usual_memory()), command)
     except LoadingError as problem:
         raise AdapterError(str(problem), usage=False) from problem
 
@@ -92,6 +99,23 @@ def _parts(target: str) -> tuple[str, str]:
     return home, attribute
 
 
+def _words(command: str) -> list[str]:
+    """The words of a command, as a shell would split them; no shell runs it."""
+    try:
+        words = shlex.split(command)
+    except ValueError as problem:
+        raise AdapterError(
+            f"command {command!r} is not understood: {problem}", usage=True
+        ) from None
+    if not words:
+        raise AdapterError("command: names no program, expected command:program …", usage=True)
+    if shutil.which(words[0]) is None:
+        raise AdapterError(
+            f"command:{command}: there is no program {words[0]!r} to run", usage=False
+        )
+    return words
+
+
 def _python(target: str) -> Adapter:
     home, attribute = _parts(target)
     try:
@@ -107,13 +131,40 @@ def _python(target: str) -> Adapter:
     named = getattr(module, attribute)
     if isinstance(named, type) and issubclass(named, Adapter):
         named = named()
-    if not isinstance(named, Adapter):
+    if isinstance(named, Adapter):
+        return _tried(named, target)
+    return _guessed(named, target, attribute)
+
+
+def _tried(adapter: Adapter, target: str) -> Adapter:
+    """An adapter made by a call form answers a small case before it is judged."""
+    smoke = getattr(adapter, "smoke", None)
+    if smoke is None or "drifting_parity.forms" not in sys.modules:
+        return adapter
+    from drifting_parity.forms.layout import FormError, NotTaken
+
+    try:
+        smoke()
+    except (FormError, NotTaken) as problem:
+        raise AdapterError(f"python:{target}: {problem}", usage=False) from problem
+    except Exception as problem:
         raise AdapterError(
-            f"python:{target} is {type(named).__name__}, expected a drifting_parity.Adapter "
-            "object or a subclass of it",
+            f"python:{target}: its form does not fit, a small case raised "
+            f"{_said(problem)}{_place(problem)}",
             usage=False,
-        )
-    return named
+        ) from problem
+    return adapter
+
+
+def _guessed(named: object, target: str, attribute: str) -> Adapter:
+    """The adapter of code that has none, if one call form fits it and no other."""
+    from drifting_parity.forms.guess import GuessError, guess
+
+    try:
+        adapter, adapter.taken = guess(named, attribute)
+    except GuessError as problem:
+        raise AdapterError(f"python:{target} {problem}", usage=False) from problem
+    return adapter
 
 
 def _module(name: str) -> ModuleType:

@@ -119,11 +119,14 @@ def parsed_readings(text: str) -> Readings:
 def load_named(target: str, allowed: Limits) -> Adapter:
     """The adapter that ``--implementation`` names; :class:`CommandError` says what is wrong."""
     try:
-        return load_adapter(target, allowed)
+        adapter = load_adapter(target, allowed)
     except AdapterError as problem:
         raise CommandError(
             f"--implementation: {problem}", 2 if problem.usage else UNJUDGED
         ) from problem
+    if getattr(adapter, "taken", ""):
+        print(f"{plain(target)} {adapter.taken}", file=sys.stderr)
+    return adapter
 
 
 def _offered(

@@ -16,6 +16,7 @@ from drifting_parity.adapters.base import Adapter, ImplementationError, NotObser
 from drifting_parity.adapters.conduct import KINDS, Conduct, Kind, together
 from drifting_parity.adapters.process.calls import METHODS, QUEUE, QUEUE_METHODS, Call, case_name
 from drifting_parity.adapters.process.judged_process import (
+    PROTOCOL,
     Ending,
     JudgedProcess,
     Limits,
@@ -39,8 +40,9 @@ class LoadingError(Exception):
 class Session:
     """The processes, one after the other, in which one target is asked."""
 
-    def __init__(self, target: str, limits: Limits) -> None:
+    def __init__(self, target: str, limits: Limits, command: Sequence[str] = ()) -> None:
         self.target = target
+        self.command = command
         self.limits = limits
         self.generation = 0
         self.dropped: list[int] = []
@@ -53,7 +55,7 @@ class Session:
 
     def start(self) -> Body:
         """Start a process and load the target; :class:`LoadingError` says why it did not."""
-        process = JudgedProcess(self.limits)
+        process = JudgedProcess(self.limits, self.command)
         try:
             body = process.load(self.target)
         except ProcessEnded as gone:
@@ -72,7 +74,14 @@ class Session:
             raise
         if "problem" in body:
             process.end()
-            raise LoadingError(plain(str(body["problem"]), 2 * LONGEST))
+            problem = plain(str(body["problem"]), 2 * LONGEST)
+            raise LoadingError(f"{self.target}: {problem}" if self.command else problem)
+        if self.command and body.get("protocol") != PROTOCOL:
+            process.end()
+            raise LoadingError(
+                f"{self.target} speaks protocol {plain(str(body.get('protocol')), 20)}, expected "
+                f"{PROTOCOL} (spec/PROTOCOL.md)"
+            )
         self._process = process
         self.generation += 1
         self.dropped.clear()
@@ -190,7 +199,12 @@ class Session:
 
 
 class IsolatedAdapter(Adapter):
-    """Forwards what the code under judgement offers; made by :func:`isolated`."""
+    """Forwards what the code under judgement offers; made by :func:`isolated`.
+
+    ``taken`` says as what code without an adapter was taken.
+    """
+
+    taken: str = ""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -256,13 +270,13 @@ def _forward(name: str) -> Callable[..., Any]:
     return forwarded
 
 
-def isolated(target: str, limits: Limits) -> Adapter:
-    """Load ``python:…`` in a process of its own; :class:`LoadingError` if that fails.
+def isolated(target: str, limits: Limits, command: Sequence[str] = ()) -> Adapter:
+    """Load ``python:…``, or run a command, as its own process; :class:`LoadingError` if it fails.
 
     The adapter has the methods that the implementation overrides, and no others. It never counts
     as the reference (``by_definition``): judged code does not choose its own standard.
     """
-    session = Session(target, limits)
+    session = Session(target, limits, command)
     told = session.start()
     try:
         offered = [name for name in told["offers"] if name in METHODS]
@@ -279,6 +293,7 @@ def isolated(target: str, limits: Limits) -> Adapter:
     adapter = kind(session)
     adapter.name, adapter.configurable = name, configurable
     adapter.dtypes, adapter.devices = dtypes, devices
+    adapter.taken = plain(str(told.get("taken", "")), 2 * LONGEST)
     return adapter
 
 

@@ -25,6 +25,12 @@ WORKER: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
     "from drifting_parity.adapters.process.worker import main; main(int(sys.argv[1]))"
 )
+PROTOCOL: Final = 1
+"""Version of ``spec/PROTOCOL.md``; another one answers that it cannot speak it."""
+
+DESCRIPTOR: Final = "DRIFTING_PARITY_FD"
+"""The environment variable that tells a command the number of its socket."""
+
 LOADING: Final = 4
 """Importing an implementation may take so many times as long as one call …"""
 
@@ -101,14 +107,17 @@ class ProcessEnded(Exception):  # noqa: N818 -- no error of the judge's: news of
 class JudgedProcess:
     """A worker under its warden. Nothing is asked of it after it has ended."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, command: Sequence[str] = ()) -> None:
+        """Start this project's worker, or the ``command`` of another implementation's."""
         self._limits = limits
         self._calls = 0
         self._data, data = socket.socketpair()
         self._control, control = socket.socketpair()
         path = json.dumps(sys.path)
         # -P: no folder of the user's before the standard library.
-        worker = [sys.executable, "-u", "-P", "-c", WORKER, str(data.fileno()), path]
+        worker = list(command) or [
+            *(sys.executable, "-u", "-P", "-c", WORKER, str(data.fileno()), path)
+        ]
         self._warden = subprocess.Popen(
             [
                 *(sys.executable, "-I", "-S", str(WARDEN), str(control.fileno())),
@@ -119,6 +128,7 @@ class JudgedProcess:
             stderr=subprocess.DEVNULL,
             pass_fds=(control.fileno(), data.fileno()),
             start_new_session=True,
+            env={**os.environ, DESCRIPTOR: str(data.fileno())} if command else None,
         )
         control.close()
         data.close()
@@ -131,7 +141,7 @@ class JudgedProcess:
         told = self._lines.next(time.monotonic() + PATIENCE)
         self._worker = int(told.get("worker", 0))
         limit = time.monotonic() + max(LOADING_AT_LEAST, LOADING * self._limits.seconds)
-        body, _ = self._exchange(message({"target": target}), 0, limit)
+        body, _ = self._exchange(message({"protocol": PROTOCOL, "target": target}), 0, limit)
         return body
 
     def ask(

@@ -5,7 +5,8 @@
 numbers, text and arrays of the expected kind passes: no pickle, no code.
 
 A message is 8 bytes (the header's length, little-endian), the header in UTF-8
-``{"arrays": [[dtype, shape], …], "body": …}``, then the arrays' bytes in that order.
+``{"arrays": [[dtype, shape], …], "body": …}``, then the arrays' bytes in that order. What the
+bodies are is said in ``spec/PROTOCOL.md``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import struct
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Final, Literal, Union, cast, get_args, get_origin, get_type_hints
 
@@ -36,6 +37,11 @@ DTYPES: Final[Mapping[Any, str]] = {np.float64: "<f8", np.int64: "<i8", np.bool_
 LONGEST_HEADER: Final = 1 << 24
 MOST_BYTES: Final = 1 << 31
 """Of the arrays of one message. The largest case of the harness is below 2**28."""
+
+MOST_AXES: Final = 16
+
+PIECE: Final = 1 << 22
+"""Bytes for which room is made before they are there: a header may promise any size."""
 
 LONGEST_KEY: Final = 200
 
@@ -254,15 +260,23 @@ def _pack_dataclass(kind: Any) -> Pack:
 def _unpack_dataclass(kind: Any) -> Unpack:
     hints = get_type_hints(kind)
     inner = {item.name: unpacker(hints[item.name]) for item in fields(kind)}
+    needed = {
+        item.name
+        for item in fields(kind)
+        if item.default is MISSING and item.default_factory is MISSING
+    }
 
     def unpack(tree: Tree, arrays: Sequence[AnyArray]) -> Any:
-        if not isinstance(tree, dict) or tree.keys() != inner.keys():
+        if not isinstance(tree, dict):
             raise Unfit(f"{_name(tree)}, expected {kind.__name__}")
         given = cast("dict[str, Any]", tree)
+        for name in (*sorted(needed - given.keys()), *sorted(given.keys() - inner.keys())):
+            what = "lacks" if name in needed else "has, and should not,"
+            raise Unfit(f"the answer {what} {name[:50]!a} of {kind.__name__}")
         return kind(
             **{
-                name: _under(f".{name} is", item, given[name], arrays)
-                for name, item in inner.items()
+                name: _under(f".{name} is", inner[name], value, arrays)
+                for name, value in given.items()
             }
         )
 
@@ -331,22 +345,31 @@ DTYPE_NAMES: Final = {name: name for name in DTYPES.values()}
 
 
 def _shape(shape: Any) -> tuple[int, ...]:
-    if not all(isinstance(side, int) and 0 <= side <= MOST_BYTES for side in shape):
+    if not isinstance(shape, list) or len(cast("list[Any]", shape)) > MOST_AXES:
         raise ValueError(shape)
-    return tuple(shape)
+    sides = cast("list[Any]", shape)
+    if any(isinstance(side, bool) or not isinstance(side, int) or side < 0 for side in sides):
+        raise ValueError(shape)
+    # Of an empty array as well: NumPy refuses one whose other sides are absurd.
+    if math.prod(side or 1 for side in sides) > MOST_BYTES:
+        raise Unfit(f"an array of {len(sides)} axes and shape {sides!s:.60}")
+    return tuple(sides)
 
 
 def _exactly(
     source: socket.socket, count: int, deadline: float, also: Sequence[socket.socket]
 ) -> bytearray:
-    buffer = bytearray(count)
-    view, filled = memoryview(buffer), 0
-    while filled < count:
-        _wait(source, deadline, also)
-        got = source.recv_into(view[filled:])
-        if got == 0:
-            raise EOFError
-        filled += got
+    buffer = bytearray()
+    while len(buffer) < count:
+        piece = bytearray(min(count - len(buffer), PIECE))
+        view, filled = memoryview(piece), 0
+        while filled < len(view):
+            _wait(source, deadline, also)
+            got = source.recv_into(view[filled:])
+            if got == 0:
+                raise EOFError
+            filled += got
+        buffer = buffer + piece if buffer else piece
     return buffer
 
 
@@ -358,6 +381,9 @@ def _wait(source: socket.socket, deadline: float, also: Sequence[socket.socket])
     for each in (source, *also):
         poll.register(each, select.POLLIN)
     left = deadline - time.monotonic()
+    if left <= 0:
+        # Also if there is more to read: a peer may send without end.
+        raise TimeoutError
     ready = poll.poll(None if left == math.inf else max(0.0, 1000 * left))
     if any(number == source.fileno() for number, _ in ready):
         return

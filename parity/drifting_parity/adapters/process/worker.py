@@ -66,6 +66,7 @@ class Worker:
                 "dtypes": [str(item) for item in adapter.dtypes],
                 "devices": [str(item) for item in adapter.devices],
                 "offers": [name for name in METHODS if adapter.offers(name)],
+                "taken": str(getattr(adapter, "taken", "")),
             }
         except AdapterError as problem:
             return {"problem": str(problem)}
