@@ -13,12 +13,14 @@ import jsonschema
 import pytest
 from rich.cells import cell_len
 
+from drifting_parity.explanation.data import DeviationStatement, Explanation, Unexplained
 from drifting_parity.report import wording
 from drifting_parity.report.as_json import to_json
 from drifting_parity.report.data import Report, Verdict
 from drifting_parity.report.markdown import markdown
 from drifting_parity.report.screen import first_screen
 from drifting_parity.report.terminal import terminal
+from drifting_spec import PAPER
 
 FIXTURES = ("good_report", "broken_report", "infinite_report")
 
@@ -123,6 +125,25 @@ def test_the_first_screen_has_the_outcome_the_counts_and_what_was_not_observed(
     assert any(text.startswith("clauses: ✓ 1 conforms · ≠ 1 conforms to reading") for text in rest)
     assert "headline checks: ✗ scale invariance" in rest
     assert first_screen(good_report)[0].text.endswith("conforms to the paper")
+
+
+EXPLAINED = Explanation("mine", PAPER, PAPER, explained=True)
+LACKS = DeviationStatement("D71", "√C missing in S", "scale", mend="Divide S by √C.")
+
+
+def test_no_clause_is_wrong_and_still_it_does_not_conform(good_report: Report) -> None:
+    """Where only some clauses are asked for, the explanation has the last word."""
+    assert replace(good_report, explanation=EXPLAINED).exit_status == 0
+    report = replace(good_report, explanation=replace(EXPLAINED, deviations=(LACKS,)))
+    assert report.exit_status == 1
+    assert first_screen(report)[0].text.endswith("deviates from the paper")
+    assert any(line.text.startswith("D71  √C missing in S") for line in first_screen(report))
+    assert wording.conclusion(report).endswith(": it has D71")
+    opened = replace(EXPLAINED, explained=False, unexplained=(Unexplained("field", "x", 0.1),))
+    report = replace(good_report, explanation=opened)
+    assert report.exit_status == 1
+    assert first_screen(report)[0].text.endswith("computes something that nothing explains")
+    assert "conforms" not in wording.conclusion(report)
 
 
 def test_clauses_about_the_paper_are_counted_apart(good_report: Report) -> None:

@@ -168,7 +168,7 @@ def test_json_holds_the_effects(measured_report: Report) -> None:
 
 
 def test_text_sums_up_and_shows_what_left_its_band(measured_report: Report) -> None:
-    text = " ".join(terminal(measured_report, 100).split())
+    text = " ".join(terminal(measured_report, 100, verbose=True).split())
     assert "3 effects of 3 deltas measured on the reference, 2 outside the band" in text
     assert "✗ P-14-unbiased Unbiased over population: 1.5 ratio, outside 1.1547" in text
     assert "✗ J-05-stem The stem's map: nan vectors, outside 1666; KeyError: 1" in text

@@ -156,7 +156,16 @@ class Report:
         if asked and all(item.verdict in _UNJUDGED for item in asked):
             return 3
         differs = any(axis.differs for axis in self.axes)
-        return 1 if self.failing or differs or self.misconduct else 0
+        return 1 if self.failing or differs or self.misconduct or self.unlike else 0
+
+    @property
+    def unlike(self) -> bool:
+        """Whether it was seen to compute something else than its readings say, whatever clauses.
+
+        So it is where only some clauses were asked for, and none of them is wrong.
+        """
+        told = self.explanation
+        return told is not None and bool(told.deviations or told.unexplained)
 
     @property
     def misconduct(self) -> tuple[Conduct, ...]:

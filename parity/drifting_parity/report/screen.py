@@ -42,8 +42,11 @@ def outcome(report: Report) -> Line:
     if status == 3:
         return Line(f"drifting-parity: {name} was not judged: it lets no clause be observed", "bad")
     broken = any(item.verdict in {"deviates", "raises"} for item in report.of_implementation)
-    if status == 1 and broken:
+    told = report.explanation
+    if status == 1 and (broken or report.misconduct or (told is not None and told.deviations)):
         return Line(f"drifting-parity: {name} deviates from {held}", "bad")
+    if status == 1 and report.unlike:
+        return Line(f"drifting-parity: {name} computes something that nothing explains", "bad")
     if status == 1:
         return Line(f"drifting-parity: {name} takes other readings than {held}", "other")
     return Line(f"drifting-parity: {name} conforms to {held}", "good")

@@ -195,6 +195,11 @@ def _broken(report: Report) -> str:
     if wrong:
         verb = "fails" if len(wrong) == 1 else "fail"
         parts.append(f"{_clauses(len(wrong))} {verb}")
+    told = report.explanation
+    if told is not None and told.deviations:
+        parts.append(f"it has {', '.join(dict.fromkeys(item.id for item in told.deviations))}")
+    elif report.unlike:
+        parts.append("what it computes is not explained")
     taken = [f"{axis.id}={axis.reading}" for axis in report.axes if axis.differs]
     if taken:
         parts.append(f"it takes {', '.join(taken)}")
