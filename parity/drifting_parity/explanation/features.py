@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cache
+from typing import cast
 
 import numpy as np
 
 from drifting_parity.adapters.base import NotObservable
-from drifting_parity.cases import Array, FeatureCase, FeatureObservation, Manifest, Setting
+from drifting_parity.cases import (
+    Array,
+    DType,
+    FeatureCase,
+    FeatureObservation,
+    Manifest,
+    Setting,
+    rounded,
+)
 from drifting_parity.explanation.answers import relative
 from drifting_parity.explanation.data import ReadingStatement, Unexplained
 from drifting_parity.explanation.hypothesis import Hypothesis, Use
@@ -99,17 +108,30 @@ def _candidates(hypothesis: Hypothesis) -> list[Hypothesis]:
 
 
 def _expected(hypothesis: Hypothesis, dtype: str) -> dict[str, Array]:
-    setting = Setting(dtype=dtype)  # pyright: ignore[reportArgumentType] -- one of a setting
-    wide = Setting() if dtype in ("float64", "float32") else setting
     try:
-        return _arrays(_observe(hypothesis, wide))
+        return _arrays(_observe(hypothesis, dtype))
     except (ValueError, RuntimeError):
         return {}
 
 
 @cache
-def _observe(hypothesis: Hypothesis, setting: Setting) -> FeatureObservation:
-    return hypothesis.textbook.observe_features(feature_case(), setting)
+def _observe(hypothesis: Hypothesis, dtype: str) -> FeatureObservation:
+    """In float64, on inputs as the implementation's dtype holds them."""
+    case = feature_case()
+    if dtype not in ("float64", "float32"):
+        case = _rounded(case, cast("DType", dtype))
+    return hypothesis.textbook.observe_features(case, Setting())
+
+
+def _rounded(case: FeatureCase, dtype: DType) -> FeatureCase:
+    assert case.generated_samples is not None
+    assert case.positive_samples is not None
+    return case.changed(
+        generated={key: rounded(array, dtype) for key, array in case.generated.items()},
+        positive={key: rounded(array, dtype) for key, array in case.positive.items()},
+        generated_samples=rounded(case.generated_samples, dtype),
+        positive_samples=rounded(case.positive_samples, dtype),
+    )
 
 
 def _arrays(shown: FeatureObservation) -> dict[str, Array]:
