@@ -171,7 +171,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         implementation=request.target,
         readings=str(request.readings),
         observed_readings=str(observed),
-        environment=environment(request, context),
+        environment=environment(request, run.context),
         paper={
             "title": spec.paper.title,
             "authors": spec.paper.authors,
