@@ -110,7 +110,7 @@ def test_a_mode_out_of_reach_is_warned_of_with_a_temperature_that_reaches_it() -
     assert warned.kind == "unreached"
     assert f"--temperatures {watched.wanted_temperature:.2g}" in warned.text
     again = watch(generated, real, (watched.wanted_temperature,), PAPER)
-    assert again.unreached < 0.02 < watched.unreached
+    assert again.unreached < 0.05 < watched.unreached
 
 
 def test_a_floor_on_few_channels_is_warned_of() -> None:

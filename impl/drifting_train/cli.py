@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Generator, Sequence
@@ -89,6 +90,10 @@ def _add_reading(commands: Any) -> None:
         parser = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         parser.add_argument("run", type=Path, metavar="RUN", help="folder or checkpoint of a run")
         parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto")
+        if name != "plot":
+            parser.add_argument(
+                "--alpha", type=_alpha, metavar="X", help="guidance scale, at least 1 (default: 1)"
+            )
         if name == "sample":
             parser.add_argument("--count", type=_count, default=1000, metavar="N", help="how many")
             parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of the noise")
@@ -109,6 +114,16 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _alpha(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 1 <= value < math.inf:
+        raise TrainError(f"--alpha is {text!r}, expected a number of at least 1")
+    return value
+
+
 def _train(name: str, values: dict[str, Any]) -> int:
     config, resume = values.pop("config"), values.pop("resume")
     command = COMMANDS[name]
@@ -123,10 +138,10 @@ def _train(name: str, values: dict[str, Any]) -> int:
         run = Run(name, command.build(settings), settings, Console())
         run.prepare(resume)
         run.train()
+        drawn = hasattr(run.task, "pictures")
+        more = f"; drifting-train plot {settings.out} draws it" if drawn else ""
         run.console.print(
-            f"{settings.out}: step {run.step}; drifting-train plot {settings.out} draws it",
-            highlight=False,
-            soft_wrap=True,
+            f"{settings.out}: step {run.step}{more}", highlight=False, soft_wrap=True, markup=False
         )
     return 0
 
@@ -152,6 +167,10 @@ def _read(name: str, values: dict[str, Any]) -> int:
     from drifting_train import reading
 
     command, step, task = task_of(values["run"], values["device"])
+    if values.get("alpha") is not None:
+        if not hasattr(task, "alpha"):
+            raise TrainError(f"--alpha: {command} is without guidance")
+        task.alpha = values["alpha"]  # pyright: ignore[reportAttributeAccessIssue]
     if name == "evaluate":
         reading.print_evaluation(command, step, task, Console())
     elif name == "sample":

@@ -40,6 +40,18 @@ COMMANDS = {
     "toy2d": Command(
         "drifting_train.toy2d", "ToySettings", "ToyTask", "points in the plane, in seconds"
     ),
+    "encoder": Command(
+        "drifting_train.encoder",
+        "EncoderSettings",
+        "EncoderTask",
+        "an encoder for the features (A.3)",
+    ),
+    "digits": Command(
+        "drifting_train.digits", "DigitsSettings", "DigitsTask", "digits of ten classes, guided"
+    ),
+    "images": Command(
+        "drifting_train.images", "ImagesSettings", "ImagesTask", "the paper's generator on folders"
+    ),
 }
 """The training commands by name."""
 

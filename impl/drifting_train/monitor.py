@@ -18,7 +18,7 @@ LEAST_AFFINITY = 0.01
 COLLAPSED = 0.5
 """Spread of the generated samples, as a share of the real ones', below which it is a collapse."""
 
-LEAST_SHARE = 0.02
+LEAST_SHARE = 0.05
 """Share of the real samples out of reach from which that is worth a warning."""
 
 

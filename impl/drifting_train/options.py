@@ -25,6 +25,12 @@ def option(
     return field(default=default, metadata={"text": text, "least": least, "most": most})  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
+def positional(default: object, text: str) -> Any:
+    """A field that is given without a flag, after the command."""
+    metadata = {"text": text, "least": None, "most": None, "bare": True}
+    return field(default=default, metadata=metadata)  # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises instead of printing its usage and leaving."""
 
@@ -45,6 +51,15 @@ def add_flags(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
             "default": argparse.SUPPRESS,
             "help": f"{text} (default: {default})" if default else text,
         }
+        if item.metadata.get("bare"):
+            parser.add_argument(
+                item.name,
+                nargs="?",
+                default=argparse.SUPPRESS,
+                metavar=item.name.upper(),
+                help=text,
+            )
+            continue
         bare, _ = _without_none(hints[item.name])
         if bare is bool:
             options["action"] = argparse.BooleanOptionalAction
