@@ -16,6 +16,7 @@ from rich.console import Console
 
 from drifting_train.commands import COMMANDS, task_of
 from drifting_train.errors import TrainError, nearest
+from drifting_train.loading import loaded
 from drifting_train.loop import Run
 from drifting_train.options import Parser, add_flags, read_config, settings_of
 from drifting_train.settings import device_of
@@ -52,6 +53,7 @@ def _dispatch(arguments: list[str]) -> int:
     for name, command in COMMANDS.items():
         _add_training(commands, name, command.text)
     _add_reading(commands)
+    _add_figures(commands)
     name = arguments[0] if arguments else ""
     if name and not name.startswith("-") and name not in commands.choices:
         raise TrainError(
@@ -69,6 +71,12 @@ def _dispatch(arguments: list[str]) -> int:
     values = vars(options)
     if values.pop("command") in COMMANDS:
         return _train(name, values)
+    if name == "figures":
+        # Not before it is asked for: it needs the extra.
+        draw = loaded("drifting_train.figures").draw_figures
+        for path in draw(values["save"], values["steps"], values["seed"], values["gif"]):
+            print(path)
+        return 0
     return _read(name, values)
 
 
@@ -100,6 +108,15 @@ def _add_reading(commands: Any) -> None:
             parser.add_argument(
                 "--save", type=Path, required=True, metavar="FILE", help="the .npy file to write"
             )
+
+
+def _add_figures(commands: Any) -> None:
+    text = "redraw figures 3 and 4 of the paper: toys while they learn"
+    parser = commands.add_parser("figures", help=text, description=text, allow_abbrev=False)
+    parser.add_argument("--save", type=Path, required=True, metavar="FOLDER", help="where to")
+    parser.add_argument("--steps", type=_count, default=1000, metavar="N", help="of each training")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of each training")
+    parser.add_argument("--gif", action="store_true", help="draw an animation of each as well")
 
 
 def _count(text: str) -> int:

@@ -43,7 +43,8 @@ def draw_points(
     has it; arrows show its direction, their shade its length against the longest.
     """
     extent = float(torch.cat([real, generated]).abs().max()) * 1.1
-    side = torch.linspace(-extent, extent, 19)
+    side = torch.linspace(-extent, extent, 19, dtype=torch.float64)
+    real, generated = real.double(), generated.double()  # far off the field is below float32
     grid = torch.cartesian_prod(side, side)
     scale = float(torch.cdist(generated[:500], real[:500]).mean()) / 2**0.5
     arrows = drifting_field(
@@ -55,8 +56,8 @@ def draw_points(
         readings=readings,
     )
     length = arrows.norm(dim=1, keepdim=True)
-    unit = arrows / length.clamp(min=1e-30)
-    shade = (length[:, 0] / length.max().clamp(min=1e-30)).sqrt().clamp(min=0.08)
+    unit = arrows / length.clamp(min=1e-300)
+    shade = (length[:, 0] / length.max().clamp(min=1e-300)).sqrt().clamp(min=0.08)
     axes.quiver(
         *grid.T.numpy(),
         *unit.T.numpy(),
