@@ -239,3 +239,37 @@ def test_the_paper_s_generator_trains_on_folders_and_goes_on(
         said = capsys.readouterr().err
         assert expected in said
         assert said.count("\n") == 1
+
+
+def test_latents_are_cached_by_any_function(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "own_latents.py").write_text(
+        "halved = lambda images: images[:, :, ::2, ::2] / 2\n"
+        "wrong = lambda images: images.mean()\n"
+        "number = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / "latents"
+
+    def cache(name: str) -> int:
+        return main(["latents", str(folder), "--encoder", name, "--save", str(target)])
+
+    for name, expected in (
+        ("own_latents.halved", "expected python:package.module:attribute"),
+        ("python:own_latents:halve", "has no attribute 'halve'"),
+        ("python:own_latentz:halved", "No module named 'own_latentz'"),
+        ("python:own_latents:number", "is int, expected something to call"),
+        ("python:own_latents:wrong", "returned (), expected latents [7, C, H, W]"),
+    ):
+        assert cache(name) == 2
+        assert expected in capsys.readouterr().err
+        assert not target.exists()
+    assert cache("python:own_latents:halved") == 0
+    before, after = ClassFolders(folder), ClassFolders(target)
+    assert after.names == before.names
+    assert after.counts == before.counts
+    assert torch.equal(after.sample(1, 4), before.sample(1, 4)[:, ::2, ::2] / 2)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from drifting_train.commands import COMMANDS, task_of
 from drifting_train.errors import TrainError, nearest
+from drifting_train.latents import cache_latents
 from drifting_train.loading import loaded
 from drifting_train.loop import Run
 from drifting_train.options import Parser, add_flags, read_config, settings_of
@@ -54,6 +55,7 @@ def _dispatch(arguments: list[str]) -> int:
         _add_training(commands, name, command.text)
     _add_reading(commands)
     _add_figures(commands)
+    _add_latents(commands)
     name = arguments[0] if arguments else ""
     if name and not name.startswith("-") and name not in commands.choices:
         raise TrainError(
@@ -71,6 +73,13 @@ def _dispatch(arguments: list[str]) -> int:
     values = vars(options)
     if values.pop("command") in COMMANDS:
         return _train(name, values)
+    if name == "latents":
+        device = device_of(values["device"])
+        for path, count in cache_latents(
+            values["folder"], values["encoder"], values["save"], device
+        ):
+            print(f"{path}: {count}")
+        return 0
     if name == "figures":
         # Not before it is asked for: it needs the extra.
         draw = loaded("drifting_train.figures").draw_figures
@@ -117,6 +126,17 @@ def _add_figures(commands: Any) -> None:
     parser.add_argument("--steps", type=_count, default=1000, metavar="N", help="of each training")
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of each training")
     parser.add_argument("--gif", action="store_true", help="draw an animation of each as well")
+
+
+def _add_latents(commands: Any) -> None:
+    text = "encode class folders once, into arrays that images trains on"
+    parser = commands.add_parser("latents", help=text, description=text, allow_abbrev=False)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="folder of class folders")
+    parser.add_argument(
+        "--encoder", required=True, metavar="python:MODULE:NAME", help="images → latents, batched"
+    )
+    parser.add_argument("--save", type=Path, required=True, metavar="FOLDER", help="where to")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="cpu, cuda or auto")
 
 
 def _count(text: str) -> int:
