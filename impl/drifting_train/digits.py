@@ -38,6 +38,7 @@ class DigitsSettings(LossSettings):
     width: int = option(256, "width of the generator", least=1)
     depth: int = option(3, "hidden layers of the generator", least=1)
     steps: int = option(1200, "steps to train for, in all", least=1)
+    learning_rate: float = option(4e-3, "learning rate after the warm-up", least=0)
     schedule: Literal["constant", "cosine"] = option(
         "cosine", "the learning rate after the warm-up: constant as in the release, or cosine"
     )

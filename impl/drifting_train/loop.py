@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from drifting_train.checkpoint import NAME, load_checkpoint, save_checkpoint
@@ -14,7 +15,7 @@ from drifting_train.display import Display
 from drifting_train.errors import TrainError
 from drifting_train.log import RunLog
 from drifting_train.options import as_plain
-from drifting_train.settings import RunSettings, rank
+from drifting_train.settings import RunSettings, rank, world_size
 from drifting_train.task import Task
 
 FREE = {"out", "device", "threads", "log_every", "tensorboard", "checkpoint_every"}
@@ -42,7 +43,7 @@ class Run:
             raise TrainError(f"cannot write to {self.folder}: {problem.strerror}") from problem
         if resume:
             self._load(load_checkpoint(self.path))
-        elif self.path.exists() and self.leading:
+        elif self.path.exists():
             raise TrainError(
                 f"{self.folder} holds a run already: --resume goes on with it, --out takes another "
                 "folder"
@@ -50,6 +51,8 @@ class Run:
         if self.leading:
             self.log = RunLog(self.folder, tensorboard=self.settings.tensorboard)
             self.log.keep_until(self.step if resume else -1)
+        if world_size() > 1:
+            torch.distributed.barrier()  # none writes before all have looked
 
     def _load(self, held: Mapping[str, Any]) -> None:
         if held["command"] != self.command:

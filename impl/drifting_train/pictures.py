@@ -18,7 +18,7 @@ from drifting_torch import drifting_field
 from drifting_train.checkpoint import write_whole
 from drifting_train.log import read_log
 
-REAL, GENERATED = "#4477aa", "#ee6677"
+REAL, GENERATED = "#4477aa", "#ee7733"
 
 
 def save(figure: Figure, path: Path) -> Path:
