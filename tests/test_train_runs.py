@@ -127,7 +127,10 @@ def test_a_killed_process_goes_on_to_the_bit(whole: Path, tmp_path: Path) -> Non
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
     assert load_checkpoint(out)["step"] < 11
+    half = out / ".checkpoint.pt.123.part"
+    half.write_bytes(b"as if it had been killed while it wrote")
     assert toy(out, "--resume") == 0
+    assert not half.exists()
     assert_as(whole, out)
 
 

@@ -49,6 +49,8 @@ class Run:
                 "folder"
             )
         if self.leading:
+            for part in self.folder.glob(f".{NAME}.*.part"):
+                part.unlink()  # of a run that was killed while it wrote
             self.log = RunLog(self.folder, tensorboard=self.settings.tensorboard)
             self.log.keep_until(self.step if resume else -1)
         if world_size() > 1:
