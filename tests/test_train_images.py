@@ -109,6 +109,20 @@ def test_a_configuration_is_the_generator_of_its_column(name: str) -> None:
     assert config == DriftingTransformerConfig.of_table8(name)
 
 
+def test_configurations_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert configurations.resolved(Path("latent-b2")) == configurations.path_of("latent-B/2")
+    assert main(["images", "nowhere", "--config", "ablation"]) == 2
+    assert "nowhere is no folder" in capsys.readouterr().err
+    assert main(["images", "nowhere", "--config", "ablatoin"]) == 2
+    assert "No such file" in capsys.readouterr().err
+    Path("ablation").write_text("width = 3")  # a file of one's own comes first
+    assert main(["images", "nowhere", "--config", "ablation"]) == 2
+    assert "width is 3, expected a whole number of at least 4" in capsys.readouterr().err
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)

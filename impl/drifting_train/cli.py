@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import torch
 from rich.console import Console
 
+from drifting_train import configurations
 from drifting_train.commands import COMMANDS, task_of
 from drifting_train.errors import TrainError, nearest
 from drifting_train.latents import cache_latents
@@ -91,7 +92,9 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _add_training(commands: Any, name: str, text: str) -> None:
     parser = commands.add_parser(name, help=f"train: {text}", description=text, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file of settings")
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="TOML file, or ablation …"
+    )
     parser.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint in the folder of --out"
     )
@@ -167,6 +170,7 @@ def _train(name: str, values: dict[str, Any]) -> int:
     kind = command.settings_type()
     merged: dict[str, object] = {}
     if config is not None:
+        config = configurations.resolved(config)
         merged = read_config(config)
         settings_of(kind, merged, origin=str(config))  # its own mistakes, under its own name
     given = {item.name: values[item.name] for item in fields(kind) if item.name in values}
