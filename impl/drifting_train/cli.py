@@ -92,9 +92,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 def _add_training(commands: Any, name: str, text: str) -> None:
     parser = commands.add_parser(name, help=f"train: {text}", description=text, allow_abbrev=False)
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="TOML file, or ablation …"
-    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="TOML file, or ablation …")
     parser.add_argument(
         "--resume", action="store_true", help="go on from the checkpoint in the folder of --out"
     )
