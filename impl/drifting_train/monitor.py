@@ -118,8 +118,8 @@ def warnings_of(features: Mapping[str, Watched], temperatures: Sequence[float]) 
                 "unreached",
                 f"{share:.0%} of the real samples are out of reach in feature {name!r}: even "
                 f"τ = {largest:g} gives them less than {LEAST_AFFINITY:.0%} of a near one's "
-                f"affinity; a larger one alone sees them: --temperatures {wanted:.2g} (beside small "
-                "ones it is outvoted, as the drift of each is brought to the same size)",
+                f"affinity; a larger one alone sees them: --temperatures {wanted:.2g} (beside "
+                "small ones it is outvoted, as the drift of each is brought to the same size)",
             )
         )
     name, share = worst({name: each.floor_share for name, each in features.items()})
