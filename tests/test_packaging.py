@@ -1,4 +1,4 @@
-"""The distribution: the wheel holds the four packages with their data, and nothing else."""
+"""The distribution: the wheel holds the packages with their data, and nothing else."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ HOMES = {
     "drifting_spec": "spec",
     "drifting_reference": "reference",
     "drifting_torch": "impl",
+    "drifting_train": "impl",
     "drifting_parity": "parity",
 }
 UNTRACKED = {"__pycache__"}
@@ -34,7 +35,7 @@ def sources(package: str) -> set[str]:
     return {path.relative_to(room).as_posix() for path in files if not UNTRACKED & set(path.parts)}
 
 
-def test_the_wheel_holds_exactly_the_four_packages(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_exactly_the_packages(wheel: zipfile.ZipFile) -> None:
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert {PurePosixPath(name).parts[0] for name in names} == set(HOMES)
     for package in HOMES:
@@ -67,6 +68,7 @@ def test_the_wheel_names_its_command_licence_and_needs(wheel: zipfile.ZipFile) -
     (info,) = {name.partition("/")[0] for name in wheel.namelist() if ".dist-info/" in name}
     entry_points = wheel.read(f"{info}/entry_points.txt").decode()
     assert "drifting-parity = drifting_parity.cli:main" in entry_points
+    assert "drifting-train = drifting_train.cli:main" in entry_points
     assert "pytest11" not in entry_points
     metadata = wheel.read(f"{info}/METADATA").decode()
     assert "License-Expression: MIT" in metadata

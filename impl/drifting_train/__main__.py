@@ -1,0 +1,7 @@
+"""``python -m drifting_train``, for torchrun."""
+
+import sys
+
+from drifting_train.cli import main
+
+sys.exit(main())
