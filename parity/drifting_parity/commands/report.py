@@ -124,8 +124,8 @@ def load_named(target: str, allowed: Limits) -> Adapter:
         raise CommandError(
             f"--implementation: {problem}", 2 if problem.usage else UNJUDGED
         ) from problem
-    if getattr(adapter, "taken", ""):
-        print(f"{plain(target)} {adapter.taken}", file=sys.stderr)
+    if taken := getattr(adapter, "taken", ""):
+        print(f"{plain(target)} {taken}", file=sys.stderr)
     return adapter
 
 
