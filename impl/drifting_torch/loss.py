@@ -160,6 +160,10 @@ def drifting_loss(
     DriftingLossOutput
         ``.loss`` and its parts. Under the default readings the gradient with respect to
         ``generated`` is −2Ṽ/(L·N·C·S) exactly.
+        It can be differentiated again: with the target frozen the second derivative is
+        2/(L·N·C·S²) on the diagonal. Not outside of a function compiled by ``torch.compile``,
+        whose operators have no second derivatives (as PyTorch's own have none there): take
+        ``torch.func.grad`` inside it.
 
     Raises
     ------
