@@ -165,7 +165,7 @@ def test_the_request_is_what_was_asked(judged: list[Request]) -> None:
 
 @pytest.mark.parametrize(
     ("form", "start"),
-    [("terminal", "drifting-parity "), ("json", "{\n"), ("markdown", "## drifting-parity")],
+    [("terminal", "drifting-parity: "), ("json", "{\n"), ("markdown", "## drifting-parity")],
 )
 def test_output_is_the_report_and_nothing_else(
     form: str,

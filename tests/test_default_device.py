@@ -55,7 +55,8 @@ def by_setting() -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_default_device(before)
+        # "cpu" would stay in force as a mode, None is how it was.
+        torch.set_default_device(None if before.type == "cpu" else before)
 
 
 ELSEWHERE = {"a context": lambda: torch.device("meta"), "a setting": by_setting}

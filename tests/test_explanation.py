@@ -432,7 +432,7 @@ def test_the_command_says_it(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fingerprint", "--implementation", target]) == 1
     out = capsys.readouterr().out
     assert "D26  λ once, on the summed drift" in out
-    assert "explained to" in out
+    assert "explained exactly on" in out
 
 
 def test_the_command_writes_json(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

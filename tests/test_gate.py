@@ -272,7 +272,7 @@ def test_what_cannot_be_judged_is_3(
     run: Any, as_declared: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unseen = tuple(replace(c, verdict="not observable") for c in as_declared.clauses)
-    status, out, err = run(HEAD, replace(as_declared, clauses=unseen))
+    status, out, err = run(HEAD, replace(as_declared, clauses=unseen, axes=(), explanation=None))
     assert (status, out) == (3, "")
     assert "lets no clause be observed" in err
     status, _, err = run(HEAD.replace("builtin:drifting_reference", "python:not_there:x"))

@@ -114,7 +114,9 @@ def test_two_processes_train_as_one_does(encoder: Path, whole: Path, tmp_path: P
         assert alone.keys() == shared_line.keys()
         for name, value in alone.items():
             if name != "kind":
-                assert shared_line[name] == pytest.approx(value, rel=1e-4, abs=1e-9), name
+                # A small τ multiplies the rounding of float32, which differs with the shards.
+                rel = 1e-3 if name.startswith("drift_energy") else 1e-4
+                assert shared_line[name] == pytest.approx(value, rel=rel, abs=1e-9), name
 
 
 def test_bad_encoders_are_named(

@@ -81,6 +81,21 @@ def change_of(generated: Tensor) -> Tensor:
     return _Change.apply(generated)
 
 
+_ZEROS: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+"""One zero for each device and dtype, so that a feature starts no work of its own on a device."""
+
+
+def _zero(like: Tensor) -> Tensor:
+    """A zero of the dtype and on the device of ``like``; nothing may write to it."""
+    if type(like) not in (Tensor, torch.nn.Parameter):
+        return like.new_zeros(())  # of a kind of its own, as without values
+    key = (like.device, like.dtype)
+    if key not in _ZEROS:
+        with torch.inference_mode(False):
+            _ZEROS[key] = torch.zeros((), device=like.device, dtype=like.dtype)
+    return _ZEROS[key]
+
+
 class _Change(torch.autograd.Function):
     """Zeros in the memory of one number."""
 
@@ -90,7 +105,7 @@ class _Change(torch.autograd.Function):
     ) -> Tensor:
         """Give zeros."""
         ctx.set_materialize_grads(False)
-        return generated.new_zeros(()).expand_as(generated)
+        return _zero(generated).expand_as(generated)
 
     @staticmethod
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours

@@ -142,6 +142,9 @@ def _fingerprint(
     unexplained += vectors.unexplained
     reasons = {*vectors.refusals, *features.refusals, *subject.refusals.values()}
     answered = bool(main.probes or vectors.answered or features.answered)
+    if not answered and subject.failures:
+        # It takes what it is asked and answers none of it.
+        unexplained.append(Unexplained("call", next(iter(subject.failures)), math.inf))
     return Explanation(
         implementation=name,
         asked=readings,

@@ -191,6 +191,14 @@ def _check(declared: Any, where: str) -> None:
                     _known("clause", pattern, spec.clauses, where)
             if not declared.low <= declared.high:
                 raise CommandError(f"{where}: low {declared.low} is not below high {declared.high}")
+            if (declared.low, declared.high) != (0.0, math.inf) and not (
+                (math.isfinite(declared.low) and math.isfinite(declared.high))
+                or declared.low == declared.high == math.inf
+            ):
+                raise CommandError(
+                    f"{where}: the band {declared.low} to {declared.high} has no end, expected "
+                    "two finite numbers, or twice inf for an error that is infinite"
+                )
             if declared.verdict == "not observable" and declared.low < declared.high < math.inf:
                 raise CommandError(f"{where}: what is not observable has no band")
         case _:

@@ -152,11 +152,11 @@ class Report:
     @property
     def exit_status(self) -> int:
         """0 as expected, 1 parity broken, 3 when nothing of the implementation could be judged."""
-        asked = self.of_implementation
-        if asked and all(item.verdict in _UNJUDGED for item in asked):
-            return 3
         differs = any(axis.differs for axis in self.axes)
-        return 1 if self.failing or differs or self.misconduct or self.unlike else 0
+        if self.failing or differs or self.misconduct or self.unlike:
+            return 1
+        asked = self.of_implementation
+        return 3 if asked and all(item.verdict in _UNJUDGED for item in asked) else 0
 
     @property
     def unlike(self) -> bool:
