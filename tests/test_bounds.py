@@ -355,6 +355,22 @@ def test_low_temperatures_in_few_digits(
     assert (gradient - wide_gradient).norm() < tolerance * wide_gradient.norm()
 
 
+def test_a_product_of_softmaxes_far_from_all_positives_in_single_precision() -> None:
+    """Each factor fits into float32, their product does not: a drift of 0 would be wrong."""
+    rng = torch.Generator().manual_seed(6)
+    x = 0.3 * torch.randn(2, 6, 2, 16, generator=rng)
+    y = 0.3 * torch.randn(2, 5, 2, 16, generator=rng) + 3.0
+    gradients: list[Tensor] = []
+    for dtype in (torch.float32, torch.float64):
+        leaf = x.to(dtype, copy=True).requires_grad_()
+        out = drifting_loss(leaf, y.to(dtype), temperatures=(0.01,), readings=FAR["product"])
+        assert out.loss.item() == pytest.approx(2.0, rel=1e-5)
+        out.loss.backward()
+        assert leaf.grad is not None
+        gradients.append(leaf.grad.double())
+    assert (gradients[0] - gradients[1]).norm() < 1e-6 * gradients[1].norm()
+
+
 @pytest.mark.parametrize("kind", ["none", "product"])
 def test_fields_at_low_temperatures_in_single_precision(kind: str) -> None:
     rng = torch.Generator().manual_seed(6)
