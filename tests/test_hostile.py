@@ -153,7 +153,9 @@ def test_nothing_hostile_conforms(
     status, verdict, said = TABLE[name]
     if name not in DEVIATES:
         request.getfixturevalue("short")
-    assert main(arguments(name, "--format", "json")) == status
+    # Where no call gives an answer at all, nothing was judged.
+    answers = name != "ReturnsAnotherShape"
+    assert main(arguments(name, "--format", "json")) == (status if answers else 3)
     shown = capfd.readouterr()
     assert shown.err == ""
     assert before == (Path.cwd(), dict(os.environ), signal.getsignal(signal.SIGTERM))

@@ -146,6 +146,17 @@ def test_no_clause_is_wrong_and_still_it_does_not_conform(good_report: Report) -
     assert "conforms" not in wording.conclusion(report)
 
 
+def test_code_that_answers_nothing_was_not_judged(broken_report: Report) -> None:
+    note = "raises TypeError: the loss function returned tuple, expected a scalar"
+    told = replace(
+        EXPLAINED, explained=False, unexplained=(Unexplained("call", "x", 1.0),), notes=(note,)
+    )
+    report = replace(broken_report, explanation=told)
+    assert report.exit_status == 3
+    assert first_screen(report)[0].text.endswith(f"could not be judged: {note}")
+    assert wording.conclusion(report).startswith("not judged: ")
+
+
 def test_clauses_about_the_paper_are_counted_apart(good_report: Report) -> None:
     paper = replace(good_report.clauses[0], id="EQ-3", subject="paper")
     report = replace(good_report, clauses=(*good_report.clauses, paper))

@@ -152,11 +152,21 @@ class Report:
     @property
     def exit_status(self) -> int:
         """0 as expected, 1 parity broken, 3 when nothing of the implementation could be judged."""
+        if self.unanswered:
+            return 3
         differs = any(axis.differs for axis in self.axes)
         if self.failing or differs or self.misconduct or self.unlike:
             return 1
         asked = self.of_implementation
         return 3 if asked and all(item.verdict in _UNJUDGED for item in asked) else 0
+
+    @property
+    def unanswered(self) -> str:
+        """What came in place of an answer, where not one call gave any; else empty."""
+        told = self.explanation
+        if told is None or all(item.stage != "call" for item in told.unexplained):
+            return ""
+        return told.notes[0] if told.notes else "it raises whatever it is asked"
 
     @property
     def unlike(self) -> bool:

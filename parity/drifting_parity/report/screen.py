@@ -39,6 +39,8 @@ def outcome(report: Report) -> Line:
     name = report.implementation
     held = "the paper" if report.readings == "paper" else f"readings {report.readings}"
     status = report.exit_status
+    if report.unanswered:
+        return Line(f"drifting-parity: {name} could not be judged: {report.unanswered}", "bad")
     if status == 3:
         return Line(f"drifting-parity: {name} was not judged: it lets no clause be observed", "bad")
     broken = any(item.verdict in {"deviates", "raises"} for item in report.of_implementation)

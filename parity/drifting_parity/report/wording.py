@@ -172,6 +172,8 @@ def conclusion(report: Report) -> str:
         return f"interrupted {report.interrupted}: the report of {name} is incomplete{found}"
     if status == 3 and report.misconduct:
         return f"not judged: {name}: {report.misconduct[0]}"
+    if report.unanswered:
+        return f"not judged: {name} {report.unanswered}"
     if status == 3:
         return f"not judged: {name} lets no clause be observed"
     held = "" if report.readings == "paper" else f" to {report.readings}"
