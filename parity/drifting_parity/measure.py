@@ -164,25 +164,6 @@ def compare(
     return Measurement(names, quantity, case, error, allowed, mismatch=mismatch, note=note)
 
 
-def compare_direction(
-    clauses: tuple[str, ...] | str,
-    quantity: str,
-    case: str,
-    observed: Array,
-    expected: Array,
-    tolerance: Tolerance,
-    note: str = "",
-) -> Measurement:
-    """Hold the direction of ``observed`` to that of ``expected``, whatever their sizes.
-
-    What is differentiated shows in a gradient's direction; how it is scaled, in its size.
-    """
-    size, wanted = (float(np.linalg.norm(array)) for array in (observed, expected))
-    if size == 0.0 or wanted == 0.0:
-        return compare(clauses, quantity, case, observed, expected, tolerance, note)
-    return compare(clauses, quantity, case, observed / size, expected / wanted, tolerance, note)
-
-
 def json_number(value: float) -> float | str:
     """JSON has no infinities and no NaN: they are written as strings."""
     if math.isnan(value):

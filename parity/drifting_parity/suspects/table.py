@@ -332,13 +332,6 @@ def proof(table: Table) -> dict[str, dict[str, object]]:
     return {"checks": checks, "suspects": suspects}
 
 
-def selftest_rows(
-    suspects: Iterable[Suspect] | None = None, *, seed: int = 0, processes: int | None = None
-) -> tuple[Row, ...]:
-    """The rows of :func:`selftest` alone."""
-    return selftest(suspects, seed=seed, processes=processes).rows
-
-
 if __name__ == "__main__":
     # From the root of a checkout: python -m drifting_parity.suspects.table > tests/selftest.json
     print(json.dumps(proof(selftest()), indent=1))
