@@ -73,3 +73,15 @@ def test_many_samples_fit_the_least_memory(kernel: str) -> None:
     target = targets.TARGETS["RTX 4090"]
     calls = targets.launched(target, (128, 128, 128, 64), RELEASE)
     assert targets.compiled(*calls[kernel], target).shared <= target.shared
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1, 1), (1, 1, 0, 1), (2, 1, 0, 1)], ids=str)
+def test_one_of_everything(sizes: tuple[int, int, int, int]) -> None:
+    """A whole number that is 1 is a constant to a kernel, which has no method of a value."""
+    target = targets.TARGETS["H100"]
+    for readings in (PAPER, RELEASE):
+        calls = targets.launched(
+            target, sizes, readings, vectors=(1,), labels=1, temperatures=(0.05,)
+        )
+        for kernel in KERNELS:
+            targets.compiled(*calls[kernel], target)

@@ -33,23 +33,25 @@ from drifting_torch.loss import problem_of
 RELEASE = PRESETS["release"]
 TEMPERATURES = (0.05, 0.2)
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
 on_gpu = pytest.mark.skipif(
     INTERPRETED or not torch.cuda.is_available(), reason="needs a CUDA device, not the interpreter"
 )
 
 
 @pytest.fixture
-def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kernels run by Triton's interpreter on tensors of the CPU."""
-    if not INTERPRETED:
-        pytest.skip("needs TRITON_INTERPRET=1")
-    monkeypatch.setattr(_triton, "_DEVICES", {"cpu"})
+def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels run by Triton's interpreter on tensors of the CPU, or by a GPU on its own."""
+    if not INTERPRETED and not torch.cuda.is_available():
+        pytest.skip("needs TRITON_INTERPRET=1 or a CUDA device")
+    monkeypatch.setattr(_triton, "_DEVICES", {DEVICE})
     monkeypatch.setattr(_triton, "_STATE", dict[str, ModuleType | None]())
     monkeypatch.setattr(_backends, "_SAID", set[str]())
 
 
 def samples(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    drawn = torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return drawn.to(DEVICE)
 
 
 def inputs(
@@ -61,7 +63,7 @@ def inputs(
         "positive": samples(2, positive, 2, channels, seed=2) + 0.3,
     }
     if unconditional:
-        weight = torch.linspace(0, 2, unconditional, dtype=torch.float64)
+        weight = torch.linspace(0, 2, unconditional, dtype=torch.float64, device=DEVICE)
         given["unconditional"] = samples(2, unconditional, 2, channels, seed=3)
         given["unconditional_weight"] = weight.expand(2, -1)
     return given
@@ -110,7 +112,7 @@ SHAPES = [(5, 7, 3, 19), (33, 20, 0, 8), (1, 4, 2, 3), (17, 1, 17, 40)]
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_shapes(shape: tuple[int, int, int, int]) -> None:
     agree(inputs(*shape), RELEASE)
 
@@ -130,29 +132,31 @@ AXES = {
 
 
 @pytest.mark.parametrize("name", AXES)
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_readings(name: str) -> None:
     agree(inputs(), AXES[name])
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_a_mask_that_is_felt() -> None:
     agree(inputs(), replace(PAPER, self_mask="add_100"), temperatures=(20.0,))
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_strided_inputs() -> None:
     """Channels last in memory or not, samples every other one: read where they lie."""
     given = inputs()
     for key in ("generated", "positive", "unconditional"):
-        wide = torch.zeros(*[2 * size for size in given[key].shape], dtype=torch.float64)
+        wide = torch.zeros(
+            *[2 * size for size in given[key].shape], dtype=torch.float64, device=DEVICE
+        )
         wide[::2, ::2, ::2, ::2] = given[key]
         given[key] = wide[::2, ::2, ::2, ::2].permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
     agree(given)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_features_of_low_precision(dtype: torch.dtype) -> None:
     """Their values are widened; nothing but the gradient that is handed back is rounded."""
     given = inputs()
@@ -182,7 +186,7 @@ def test_features_of_low_precision(dtype: torch.dtype) -> None:
     assert float((slope - other).norm() / other.norm()) < 5e-6
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_coincident_samples() -> None:
     """A generated sample that is a positive, and all positives in one place."""
     given = inputs(unconditional=0, channels=33)
@@ -192,7 +196,7 @@ def test_coincident_samples() -> None:
     agree(given, limit=1e-4)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_all_samples_equal() -> None:
     given = {key: torch.ones_like(value) for key, value in inputs(unconditional=0).items()}
     for readings in (PAPER, RELEASE):
@@ -202,7 +206,7 @@ def test_all_samples_equal() -> None:
 
 
 @pytest.mark.parametrize("mean", [100.0, -1e4])
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_a_common_mean(mean: float) -> None:
     given = inputs(33, 9, 4, 24)
     for key in ("generated", "positive", "unconditional"):
@@ -211,7 +215,7 @@ def test_a_common_mean(mean: float) -> None:
 
 
 @pytest.mark.parametrize("channels", [24, 160])
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_the_first_sample_lies_far_off(channels: int) -> None:
     """A group is measured from the mean of its generated samples, not from one of them."""
     given = inputs(33, 9, 4, channels)
@@ -219,14 +223,14 @@ def test_the_first_sample_lies_far_off(channels: int) -> None:
     agree(given, limit=2e-5)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_far_clusters() -> None:
     given = inputs()
     given["positive"] = given["positive"] + 1e5
     agree(given, limit=1e-4)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_traces_that_cancel() -> None:
     """Positives next to the generated samples, all affinities alike: drifts a 1e-3 of their terms.
 
@@ -237,7 +241,7 @@ def test_traces_that_cancel() -> None:
     agree(given, replace(PAPER, self_mask="add_100"), limit=1e-3, temperatures=(1e4, 2e4))
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_distances_at_their_floor() -> None:
     """Of samples as near as the release's floor distances tell no inner products."""
     given = inputs(unconditional=0, channels=40)
@@ -256,7 +260,7 @@ def problem(given: dict[str, Any]) -> _core.Problem:
     )
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_what_the_kernels_do_not_cover_takes_the_eager_path() -> None:
     given = {key: value.float() for key, value in inputs().items()}
     assert _triton.kernels_for(problem(given)) is not None
@@ -269,11 +273,12 @@ def test_what_the_kernels_do_not_cover_takes_the_eager_path() -> None:
         other = replace(problem(given), readings=replace(PAPER, **change))
         assert _triton.kernels_for(other) is None
     assert _triton.kernels_for(replace(problem(given), dtype=torch.float64)) is None
-    large = {"generated": torch.zeros(1, 129, 1, 2), "positive": torch.zeros(1, 2, 1, 2)}
+    large = {"generated": torch.zeros(1, 129, 1, 2, device=DEVICE)}
+    large["positive"] = large["generated"][:, :2]
     assert _triton.kernels_for(problem(large)) is None
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_the_environment_can_turn_them_off(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {key: value.float() for key, value in inputs().items()}
     monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "off")
@@ -287,7 +292,7 @@ def broken(*arguments: object) -> ModuleType:
     raise ImportError("No module named 'triton'")
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_without_triton_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_triton, "_loaded", broken)
     with pytest.warns(KernelsUnavailableWarning, match="Triton kernels cannot be used.*triton'"):
@@ -296,7 +301,7 @@ def test_without_triton_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(found.loss, again.loss)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_an_old_triton_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     import triton
 
@@ -315,7 +320,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("failing", ["measure", "scale", "correlate", "drift", "gradient"])
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_a_kernel_that_fails_one_warning(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_triton_kernels, failing, Failing())
     given = inputs()
@@ -326,7 +331,7 @@ def test_a_kernel_that_fails_one_warning(failing: str, monkeypatch: pytest.Monke
     torch.testing.assert_close(gradient.double(), other, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_memory_that_is_short_is_the_callers_to_handle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that could not have their memory once are used again."""
 
@@ -342,7 +347,7 @@ def test_memory_that_is_short_is_the_callers_to_handle(monkeypatch: pytest.Monke
     assert _triton.kernels_for(problem(given)) is not None
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_real_features_made_in_inference_mode() -> None:
     given = {key: value.float() for key, value in inputs().items()}
     expected, gradient = solved(given, torch.float32)
@@ -408,22 +413,25 @@ def bent(given: dict[str, Any], dtype: torch.dtype, readings: Readings) -> list[
     found = drifting_loss(
         **(cast | {"generated": leaf}), readings=readings, temperatures=TEMPERATURES
     )
-    factor = torch.tensor(3.0, dtype=found.loss.dtype, requires_grad=True)
-    labels = torch.tensor([0.5, -2.0], dtype=found.loss.dtype, requires_grad=True)
+    factor = torch.tensor(3.0, dtype=found.loss.dtype, device=DEVICE, requires_grad=True)
+    labels = torch.tensor([0.5, -2.0], dtype=found.loss.dtype, device=DEVICE, requires_grad=True)
     value = factor * found.loss + (labels * found.per_label).sum()
     (slope,) = torch.autograd.grad(value, leaf, create_graph=True)
     parts = (leaf, factor, labels)
     seconds = torch.autograd.grad(slope, parts, leaf.detach().square(), create_graph=True)
     (third,) = torch.autograd.grad(seconds[2].sum(), leaf)
     batched = torch.autograd.grad(
-        found.per_label, leaf, torch.eye(2, dtype=labels.dtype), is_grads_batched=True
+        found.per_label,
+        leaf,
+        torch.eye(2, dtype=labels.dtype, device=DEVICE),
+        is_grads_batched=True,
     )
     return [each.detach().double() for each in (*seconds, third, *batched)]
 
 
 @pytest.mark.parametrize("name", ["paper", "release", "apart", "each temperature"])
 @pytest.mark.parametrize("failing", ["none", "measure", "gradient"])
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_second_derivatives(name: str, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of the kernels, and of the eager path that takes over where one fails."""
     readings = {
@@ -444,7 +452,7 @@ def test_second_derivatives(name: str, failing: str, monkeypatch: pytest.MonkeyP
         assert float(other.norm()) > 0
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_transformations_of_functions() -> None:
     """``torch.func`` goes by the operator, which the kernels compute."""
     given = {key: value.float() for key, value in inputs().items()}

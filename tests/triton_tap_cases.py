@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from triton_cases import (
+    DEVICE,
     RELEASE,
     Failing,
     captures_without_synchronisation,
-    interpreted,  # noqa: F401 -- a fixture
+    kernels,  # noqa: F401 -- a fixture
     on_gpu,
     samples,
 )
@@ -73,7 +74,7 @@ def tap(
 
 
 def weight(labels: int = 2, others: int = 3) -> Tensor:
-    return torch.linspace(0, 2, others).expand(labels, -1)
+    return torch.linspace(0, 2, others, device=DEVICE).expand(labels, -1)
 
 
 def leaves(features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -148,7 +149,7 @@ READINGS = {
 
 
 @pytest.mark.parametrize("name", READINGS)
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_readings(name: str) -> None:
     agree(tap({"one": 1, "two": 2}), READINGS[name])
 
@@ -156,17 +157,17 @@ def test_readings(name: str) -> None:
 @pytest.mark.parametrize(
     ("counts", "channels"), [((4, 5, 3), 40), ((26, 7, 0), 8), ((1, 2, 17), 16)], ids=str
 )
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_sizes(counts: tuple[int, int, int], channels: int) -> None:
     agree(tap({"one": 2, "two": 1}, counts, channels), RELEASE, temperatures=(0.05, 0.1, 0.2))
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_more_features_than_a_launch_takes() -> None:
     agree(tap({"a": 1, "b": 2, "c": 1}, channels=4, labels=1), PAPER)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_strides_of_each_feature() -> None:
     """A map's locations with its channels first, its mean as it comes, some that skip samples."""
     sets = tap({"loc": 2, "mean": 1, "skipped": 2}, labels=1)
@@ -177,7 +178,7 @@ def test_strides_of_each_feature() -> None:
     agree(sets, PAPER)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_kinds_that_share_no_launch() -> None:
     """Channels and dtypes side by side, in the order in which they came."""
     one, two = tap({"a": 1, "c": 2}, labels=1), tap({"b": 2}, channels=6, labels=1)
@@ -187,12 +188,12 @@ def test_kinds_that_share_no_launch() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_features_of_low_precision(dtype: torch.dtype) -> None:
     agree(tap({"one": 1, "two": 1}, dtype=dtype), PAPER)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_gradients_that_differ_between_features(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another at each loss, one at labels alone, none at all, and a feature that requires none."""
 
@@ -207,7 +208,7 @@ def test_gradients_that_differ_between_features(monkeypatch: pytest.MonkeyPatch)
     agree(tap(vectors), RELEASE, backward=backward, still=["still"])
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_the_graph_can_be_kept() -> None:
     sets = tap({"one": 1, "two": 2}, labels=1)
     _, once = solved(sets, PAPER)
@@ -222,7 +223,7 @@ def test_the_graph_can_be_kept() -> None:
         torch.testing.assert_close(found[name], 2 * gradient, rtol=1e-6, atol=0)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_inputs_changed_before_the_backward_pass() -> None:
     sets = tap({"one": 1})
 
@@ -234,7 +235,7 @@ def test_inputs_changed_before_the_backward_pass() -> None:
         solved(sets, PAPER, backward=changed)
 
 
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_a_tap_of_mappings() -> None:
     """All features of a map at once, as one after the other and as all maps at once."""
     sets = {
@@ -318,7 +319,7 @@ def launches_of(
 
 
 @pytest.mark.parametrize("readings", [PAPER, RELEASE], ids=["paper", "release"])
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_five_launches_a_tap(readings: Readings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward and backward, all seven statistics of a map; what all taps share is done once."""
     launches_of(readings, 1, monkeypatch, (0.05, 0.2))  # what a process does once is not counted
@@ -389,7 +390,7 @@ SHARDS = {
         *((name, kernel) for name in ("batch", "each label") for kernel in KERNELS),
     ],
 )
-@pytest.mark.usefixtures("interpreted")
+@pytest.mark.usefixtures("kernels")
 def test_two_processes(name: str, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels on two processes, one of which has others' samples, in float64 and by the kernels.
 

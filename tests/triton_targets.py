@@ -76,14 +76,16 @@ def launched(
     dtype: torch.dtype = torch.float32,
     *,
     vectors: tuple[int, ...] = (64, 1),
+    labels: int = 2,
+    temperatures: tuple[float, ...] = TEMPERATURES,
     **options: Any,
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
     """The launches of a bucket with N, P, U samples and C channels: kernels and arguments."""
     count, positives, others, channels = sizes
-    weight = torch.empty((2, positives + count + others), device="meta") if others else None
+    weight = torch.empty((labels, positives + count + others), device="meta") if others else None
 
     def draw(number: int, width: int) -> torch.Tensor:
-        return torch.empty((2, number, width, channels), dtype=dtype, device="meta")
+        return torch.empty((labels, number, width, channels), dtype=dtype, device="meta")
 
     problems = [
         replace(
@@ -92,7 +94,7 @@ def launched(
                 draw(positives, width),
                 None,
                 TargetWeights(),
-                temperatures=TEMPERATURES,
+                temperatures=temperatures,
                 readings=readings,
                 validate=False,
                 **options,

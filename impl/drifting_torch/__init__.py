@@ -7,6 +7,7 @@ with the vanilla term, ``drifting_field`` Algorithm 2 alone. The defaults follow
 
 from __future__ import annotations
 
+from drifting_torch._backends import KernelsUnavailableWarning
 from drifting_torch.encoder import MAEResNetEncoder
 from drifting_torch.extraction import extract_features
 from drifting_torch.feature_loss import (
@@ -57,6 +58,7 @@ __all__ = [
     "FeatureVectorizationConfig",
     "GroupedDriftStepConfig",
     "GroupedDriftStepOutput",
+    "KernelsUnavailableWarning",
     "LinearWarmup",
     "MAEDecoder",
     "MAEResNetEncoder",

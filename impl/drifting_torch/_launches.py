@@ -163,7 +163,7 @@ class Launches:
             "others": self.others,
             "channels": self.channels,
             "S": 1 if len(segments) == 1 else MOST,
-            "PRECISION": "tf32x3" if self.problems[0].precision == "float32" else "tf32",
+            "EXACT": self.problems[0].precision == "float32",
         }
 
     def _launch(self, kernel: str, programs: int, *arguments: Any, **named: Any) -> None:
@@ -278,7 +278,7 @@ class Launches:
             units,
             **self._statistics(),
             cells=sum(self.cells),
-            channels=self.channels,
+            channels=float(self.channels),
             least=floors,
             least_unit=floors / root,
             **{name.upper(): value for name, value in stage.items()},

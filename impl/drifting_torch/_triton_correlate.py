@@ -20,6 +20,7 @@ from drifting_torch._triton_segments import (
     load_tile,
     number,
     pick,
+    product,
     reference_of,
     row_of,
     samples_of,
@@ -68,7 +69,7 @@ def _along(
     q_p, q_x, q_u, terms, distances, gram, weight, known, rate, scale, mask, n, i, j, m, at, size,
     norms_n, count, positives, others,
     U: tl.constexpr, POSITIVE: tl.constexpr, OWN: tl.constexpr, WEIGHTED: tl.constexpr,
-    EXCLUDED: tl.constexpr, FLOOR: tl.constexpr, PRECISION: tl.constexpr,
+    EXCLUDED: tl.constexpr, FLOOR: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """Go on with R·G for the three sets, and with the rows of |R|·norms, over some targets ``m``.
 
@@ -85,27 +86,27 @@ def _along(
     if OWN:
         norms_i = _norms(from_mean, 0, i, positives)
         tile = _inner(distances, 0, norms, norms_i, m, i, count, positives, targets, 1, False)
-        q_p = tl.dot(r, tile, q_p, input_precision=PRECISION)
+        q_p = product(r, tile, q_p, EXACT)
         tile = _inner(
             distances, positives, norms, norms_n, m, n, count, count, targets, 1, True
         )  # fmt: skip
-        q_x = tl.dot(r, tile, q_x, input_precision=PRECISION)
+        q_x = product(r, tile, q_x, EXACT)
         if U > 0:
             norms_j = _norms(from_mean, last, j, others)
             tile = _inner(distances, last, norms, norms_j, m, j, count, others, targets, 1, False)
-            q_u = tl.dot(r, tile, q_u, input_precision=PRECISION)
+            q_u = product(r, tile, q_u, EXACT)
     else:
         if POSITIVE:
             tile = kept_tile(gram, 0, m, i, positives, positives, rest)
         else:
             tile = _tile_across(gram, positives, m, i, others, positives, rest)
-        q_p = tl.dot(r, tile, q_p, input_precision=PRECISION)
+        q_p = product(r, tile, q_p, EXACT)
         tile = _inner(distances, at, norms, norms_n, m, n, size, count, 1, targets, False)
-        q_x = tl.dot(r, tile, q_x, input_precision=PRECISION)
+        q_x = product(r, tile, q_x, EXACT)
         if U > 0:
             first = positives if POSITIVE else positives * rest + positives
             tile = kept_tile(gram, first, m, j, size, others, rest)
-            q_u = tl.dot(r, tile, q_u, input_precision=PRECISION)
+            q_u = product(r, tile, q_u, EXACT)
     return q_p, q_x, q_u, terms
 
 
@@ -115,7 +116,7 @@ def _by_traces(
     n, i, j, count, positives, others,
     N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, K: tl.constexpr, T: tl.constexpr,
     CROSSED: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr,
-    FLOOR: tl.constexpr, CANCELLED: tl.constexpr, PRECISION: tl.constexpr,
+    FLOOR: tl.constexpr, CANCELLED: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """⟨V_a, V_b⟩ = tr(R_a G R_bᵀ), without any channel; whether some ⟨V_a, V_a⟩ cancelled.
 
@@ -137,21 +138,21 @@ def _by_traces(
                 q_p, q_x, q_u, terms, distances, gram, weight, known, rate * unit, scale,
                 mask * rate, n, i, j, first + tl.arange(0, K), 0, positives,
                 norms_n, count, positives, others,
-                U, True, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                U, True, False, WEIGHTED, EXCLUDED, FLOOR, EXACT,
             )  # fmt: skip
         for first in range(0, count, K):
             q_p, q_x, q_u, terms = _along(
                 q_p, q_x, q_u, terms, distances, gram, weight, known, rate * unit, scale,
                 mask * rate, n, i, j, first + tl.arange(0, K), positives, count,
                 norms_n, count, positives, others,
-                U, False, True, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                U, False, True, WEIGHTED, EXCLUDED, FLOOR, EXACT,
             )  # fmt: skip
         for first in range(0, others, K):
             q_p, q_x, q_u, terms = _along(
                 q_p, q_x, q_u, terms, distances, gram, weight, known, rate * unit, scale,
                 mask * rate, n, i, j, first + tl.arange(0, K), at, others,
                 norms_n, count, positives, others,
-                U, False, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                U, False, False, WEIGHTED, EXCLUDED, FLOOR, EXACT,
             )  # fmt: skip
         # Where all coincides there is nothing to cancel.
         most = tl.sum(terms * terms, 0)
@@ -201,7 +202,7 @@ def _moved(
     moved, samples, c, channels, stride_n, stride_c, reference, distances, weight, of_a, of_b,
     rate_a, rate_b, scale_a, scale_b, unit, mask, n, at, count, size, targets,
     K: tl.constexpr, POSITIVE: tl.constexpr, OWN: tl.constexpr, WEIGHTED: tl.constexpr,
-    EXCLUDED: tl.constexpr, FLOOR: tl.constexpr, PRECISION: tl.constexpr,
+    EXCLUDED: tl.constexpr, FLOOR: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """Go on with two temperatures' scaled drifts over one set of targets, ``K`` at a time."""
     for first in range(0, size, K):
@@ -216,7 +217,7 @@ def _moved(
                 size, targets, POSITIVE, OWN, WEIGHTED, EXCLUDED, FLOOR,
             )  # fmt: skip
         y = load_tile(samples, m, c, size, channels, stride_n, stride_c, reference)
-        moved = tl.dot(r, y, moved, input_precision=PRECISION)
+        moved = product(r, y, moved, EXACT)
     return moved
 
 
@@ -226,7 +227,7 @@ def _directly(
     n, count, positives, others, channels, x_n, x_c, p_n, p_c, u_n, u_c,
     C: tl.constexpr, K: tl.constexpr, T: tl.constexpr, SLOTS: tl.constexpr,
     CROSSED: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr,
-    FLOOR: tl.constexpr, PRECISION: tl.constexpr,
+    FLOOR: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """⟨V_a, V_b⟩ from squares over all channels: first ‖V_a‖², then ‖V_a/‖V_a‖ + V_b/‖V_b‖‖².
 
@@ -252,17 +253,17 @@ def _directly(
                 moved = _moved(
                     moved, p, c, channels, p_n, p_c, reference, distances, weight, of_a, of_b,
                     rate_a, rate_b, scale_a, scale_b, unit, mask, n, 0, count, positives,
-                    targets, K, True, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                    targets, K, True, False, WEIGHTED, EXCLUDED, FLOOR, EXACT,
                 )  # fmt: skip
                 moved = _moved(
                     moved, x, c, channels, x_n, x_c, reference, distances, weight, of_a, of_b,
                     rate_a, rate_b, scale_a, scale_b, unit, mask, n, positives, count, count,
-                    targets, K, False, True, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                    targets, K, False, True, WEIGHTED, EXCLUDED, FLOOR, EXACT,
                 )  # fmt: skip
                 moved = _moved(
                     moved, u, c, channels, u_n, u_c, reference, distances, weight, of_a, of_b,
                     rate_a, rate_b, scale_a, scale_b, unit, mask, n, positives + count, count,
-                    others, targets, K, False, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                    others, targets, K, False, False, WEIGHTED, EXCLUDED, FLOOR, EXACT,
                 )  # fmt: skip
                 rows += tl.sum(moved * moved, 1)
             found = tl.sum(rows.to(tl.float64), 0)
@@ -280,7 +281,7 @@ def correlate(
     T: tl.constexpr, SLOTS: tl.constexpr, CROSSED: tl.constexpr, ALIGNED: tl.constexpr,
     GRAM: tl.constexpr, BATCH: tl.constexpr, SHARED: tl.constexpr, WEIGHTED: tl.constexpr,
     INSIDE: tl.constexpr, EXCLUDED: tl.constexpr, FLOORED: tl.constexpr, FLOOR: tl.constexpr,
-    CANCELLED: tl.constexpr, PRECISION: tl.constexpr,
+    CANCELLED: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """Products of two temperatures' drifts over samples and channels [pairs, groups].
 
@@ -320,7 +321,7 @@ def correlate(
         direct = _by_traces(
             distances, gram, weight, normalizers, rates, unit, scale, mask, products, groups,
             n, i, j, count, positives, others,
-            N, P, U, 16, T, CROSSED, WEIGHTED, EXCLUDED, FLOOR, CANCELLED, PRECISION,
+            N, P, U, 16, T, CROSSED, WEIGHTED, EXCLUDED, FLOOR, CANCELLED, EXACT,
         )  # fmt: skip
         if FLOORED:
             direct += (unit * unit >= channels).to(tl.int32)
@@ -334,5 +335,5 @@ def correlate(
             x, p, u, means + group * channels, distances, weight, normalizers, rates, unit, scale,
             mask, products, groups,
             n, count, positives, others, channels, x_n, x_c, p_n, p_c, u_n, u_c,
-            C, 16, T, SLOTS, CROSSED, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+            C, 16, T, SLOTS, CROSSED, WEIGHTED, EXCLUDED, FLOOR, EXACT,
         )  # fmt: skip

@@ -17,6 +17,7 @@ from drifting_torch._triton_segments import (
     load_tile,
     number,
     pick,
+    product,
     reference_of,
     samples_of,
     segment_of,
@@ -25,16 +26,16 @@ from drifting_torch._triton_segments import (
 
 @triton.jit
 def _move(r_p, r_x, r_u, x, p, u, means, n, i, j, c, count, positives, others, channels,
-          x_n, x_c, p_n, p_c, u_n, u_c, U: tl.constexpr, PRECISION: tl.constexpr):  # fmt: skip
+          x_n, x_c, p_n, p_c, u_n, u_c, U: tl.constexpr, EXACT: tl.constexpr):  # fmt: skip
     """Coefficients times a block of the targets' channels."""
     reference = reference_of(means, c, channels)
     b = load_tile(p, i, c, positives, channels, p_n, p_c, reference)
-    found = tl.dot(r_p, b, input_precision=PRECISION)
+    found = product(r_p, b, tl.zeros((n.shape[0], c.shape[0]), tl.float32), EXACT)
     a = load_tile(x, n, c, count, channels, x_n, x_c, reference)
-    found = tl.dot(r_x, a, found, input_precision=PRECISION)
+    found = product(r_x, a, found, EXACT)
     if U > 0:
         d = load_tile(u, j, c, others, channels, u_n, u_c, reference)
-        found = tl.dot(r_u, d, found, input_precision=PRECISION)
+        found = product(r_u, d, found, EXACT)
     return found
 
 
@@ -69,7 +70,7 @@ def _moved_by_all(
     inverses, own, rates, unit, scale, mask, n, at, count, size, targets,
     K: tl.constexpr, T: tl.constexpr, POSITIVE: tl.constexpr, OWN: tl.constexpr,
     WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr, FLOOR: tl.constexpr,
-    PRECISION: tl.constexpr,
+    EXACT: tl.constexpr,
 ):  # fmt: skip
     """Go on with Σ V_τ/λ_τ over one set of targets, ``K`` at a time."""
     for first in range(0, size, K):
@@ -83,7 +84,7 @@ def _moved_by_all(
                 POSITIVE, OWN, WEIGHTED, EXCLUDED, FLOOR,
             )  # fmt: skip
         y = load_tile(samples, m, c, size, channels, stride_n, stride_c, reference)
-        moved = tl.dot(r, y, moved, input_precision=PRECISION)
+        moved = product(r, y, moved, EXACT)
     return moved
 
 
@@ -96,7 +97,7 @@ def gradient(
     S: tl.constexpr, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, C: tl.constexpr,
     T: tl.constexpr, WHOLE: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr,
     SHARED: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr,
-    FLOOR: tl.constexpr, PRECISION: tl.constexpr,
+    FLOOR: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """−2Ṽ·``factor``/S times what arrives: one product of all that multiplies the targets.
 
@@ -148,24 +149,24 @@ def gradient(
         c = start + tl.arange(0, C)
         if WHOLE:
             moved = _move(k_p, k_x, k_u, x, p, u, means, n, i, j, c, count, positives, others,
-                          channels, x_n, x_c, p_n, p_c, u_n, u_c, U, PRECISION)  # fmt: skip
+                          channels, x_n, x_c, p_n, p_c, u_n, u_c, U, EXACT)  # fmt: skip
         else:
             reference = reference_of(means, c, channels)
             moved = tl.zeros((N, C), tl.float32)
             moved = _moved_by_all(
                 moved, p, c, channels, p_n, p_c, reference, distances, weight, normalizers,
                 inverses, own, rates, unit, scale, mask, n, 0, count, positives, targets,
-                16, T, True, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                16, T, True, False, WEIGHTED, EXCLUDED, FLOOR, EXACT,
             )  # fmt: skip
             moved = _moved_by_all(
                 moved, x, c, channels, x_n, x_c, reference, distances, weight, normalizers,
                 inverses, own, rates, unit, scale, mask, n, positives, count, count, targets,
-                16, T, False, True, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                16, T, False, True, WEIGHTED, EXCLUDED, FLOOR, EXACT,
             )  # fmt: skip
             moved = _moved_by_all(
                 moved, u, c, channels, u_n, u_c, reference, distances, weight, normalizers,
                 inverses, own, rates, unit, scale, mask, n, positives + count, count, others,
-                targets, 16, T, False, False, WEIGHTED, EXCLUDED, FLOOR, PRECISION,
+                targets, 16, T, False, False, WEIGHTED, EXCLUDED, FLOOR, EXACT,
             )  # fmt: skip
         moved *= slope
         inside = (n < count)[:, None] & (c < channels)[None, :]

@@ -20,6 +20,7 @@ from drifting_torch._triton_segments import (
     centred_tile,
     load_tile,
     number,
+    product,
     samples_of,
     segment_of,
 )
@@ -82,7 +83,7 @@ def measure(
     S: tl.constexpr, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, C: tl.constexpr,
     ALIGNED: tl.constexpr, GRAM: tl.constexpr, WEIGHTED: tl.constexpr,
     ATTRACTING: tl.constexpr, REPELLING: tl.constexpr, OWN: tl.constexpr,
-    THRESHOLD: tl.constexpr, PRECISION: tl.constexpr,
+    THRESHOLD: tl.constexpr, EXACT: tl.constexpr,
 ):  # fmt: skip
     """Distances [groups, N+1, M], inner products, and what S is the ratio of [2, groups].
 
@@ -115,19 +116,19 @@ def measure(
         a, reference = centred_tile(x, n, c, count, channels, x_n, x_c)
         tl.store(means + group * channels + c, reference, mask=c < channels)
         b = load_tile(p, i, c, positives, channels, p_n, p_c, reference)
-        with_x = tl.dot(a, tl.trans(a), with_x, input_precision=PRECISION)
-        with_p = tl.dot(a, tl.trans(b), with_p, input_precision=PRECISION)
+        with_x = product(a, tl.trans(a), with_x, EXACT)
+        with_p = product(a, tl.trans(b), with_p, EXACT)
         xx += tl.sum(a * a, 1)
         pp += tl.sum(b * b, 1)
         if GRAM:
-            p_p = tl.dot(b, tl.trans(b), p_p, input_precision=PRECISION)
+            p_p = product(b, tl.trans(b), p_p, EXACT)
         if U > 0:
             d = load_tile(u, j, c, others, channels, u_n, u_c, reference)
-            with_u = tl.dot(a, tl.trans(d), with_u, input_precision=PRECISION)
+            with_u = product(a, tl.trans(d), with_u, EXACT)
             uu += tl.sum(d * d, 1)
             if GRAM:
-                p_u = tl.dot(b, tl.trans(d), p_u, input_precision=PRECISION)
-                u_u = tl.dot(d, tl.trans(d), u_u, input_precision=PRECISION)
+                p_u = product(b, tl.trans(d), p_u, EXACT)
+                u_u = product(d, tl.trans(d), u_u, EXACT)
     if GRAM:
         rest = positives + others
         gram += group * rest * rest

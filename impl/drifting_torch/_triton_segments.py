@@ -118,3 +118,27 @@ def kept_tile(distances, at, n, m, count, size, targets):
     """A tile of distances, 0 in its padding."""
     valid = (n < count)[:, None] & (m < size)[None, :]
     return tl.load(distances + n[:, None] * targets + at + m[None, :], mask=valid, other=0.0)
+
+
+@triton.jit
+def _rounded(values):
+    """To the nearest number of 11 digits, which is all that tensor cores read of a float32."""
+    digits = values.to(tl.int32, bitcast=True) + 0x1000
+    return (digits & -0x2000).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def product(x, y, onto, EXACT: tl.constexpr):
+    """``onto`` plus the product of two tiles; ``EXACT`` to float32's digits, else to TF32's.
+
+    A factor is the sum of two roundings to 11 digits; the product of both factors' second ones is
+    below float32's last digit. Triton's own ``tf32x3`` cuts digits off where this rounds, which
+    adds up over channels.
+    """
+    if EXACT:
+        x_first, y_first = _rounded(x), _rounded(y)
+        x_rest, y_rest = _rounded(x - x_first), _rounded(y - y_first)
+        onto = tl.dot(x_rest, y_first, onto, input_precision="tf32")
+        onto = tl.dot(x_first, y_rest, onto, input_precision="tf32")
+        return tl.dot(x_first, y_first, onto, input_precision="tf32")
+    return tl.dot(x, y, onto, input_precision="tf32")

@@ -39,7 +39,13 @@ LossFunction = Callable[..., Tensor]
 
 
 def to_tensor(array: Array, setting: Setting, dtype: DType | None = None) -> Tensor:
-    """A tensor of the setting's dtype (or ``dtype``) and device; a strided view if it asks so."""
+    """A tensor of the setting's dtype (or ``dtype``) and device; a strided view if it asks so.
+
+    On a GPU convolutions in float32 are from now on computed in float32: PyTorch rounds what they
+    multiply to TF32's 11 digits unless it is told not to.
+    """
+    if setting.device.startswith("cuda"):
+        torch.backends.cudnn.allow_tf32 = False
     kind = DTYPES[dtype or setting.dtype]
     tensor = torch.tensor(array, dtype=kind, device=setting.device)
     if not setting.strided or tensor.dim() < 2:
