@@ -278,7 +278,7 @@ class Launches:
             units,
             **self._statistics(),
             cells=sum(self.cells),
-            channels=float(self.channels),
+            channels=self.channels,
             least=floors,
             least_unit=floors / root,
             **{name.upper(): value for name, value in stage.items()},

@@ -80,7 +80,7 @@ def scale(
             tl.store(totals + at, total, mask=within)
             tl.store(totals + own + at, pairs, mask=within)
         else:
-            root = tl.sqrt(channels.to(tl.float64))
+            root = tl.sqrt(tl.full((1,), channels, tl.float64))
             found = total * _reciprocal(pairs) / root
             tl.store(feature_scale + first + at, found.to(tl.float32), mask=within)
             of_distance = _reciprocal(tl.maximum(found, least_unit))
