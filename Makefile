@@ -31,7 +31,7 @@ test: $(INSTALLED) ## set up, then run the linters, the project's tests and the 
 # Its Triton is older than our kernels take: they are skipped, as without a GPU.
 test-oldest: ## set up the oldest versions that are declared in a folder of their own, and run the tests
 	$(PYTHON) -m venv $(OLDEST)
-	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e ".[test]" hatchling import-linter jsonschema mpmath
+	$(OLDEST)/bin/python -m pip install --quiet -c constraints-oldest.txt -e ".[pages,test]" hatchling html5lib import-linter jsonschema mpmath
 	$(OLDEST)/bin/python -m pytest -n auto tests/
 	$(OLDEST)/bin/drifting-parity report --quick
 
@@ -49,5 +49,5 @@ clean: ## remove what the other targets made
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: $(PYTHON) is Python %d.%d, expected 3.11 or newer: make PYTHON=python3.11 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,test,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,pages,test,dev]"
 	@touch $@

@@ -102,7 +102,12 @@ def test_the_oldest_versions_tested_are_the_ones_declared() -> None:
         name: bound.partition(";")[0].strip()
         for name, _, bound in (
             each.partition(">=")
-            for each in [*project["dependencies"], *extras["test"], *extras["dev"]]
+            for each in [
+                *project["dependencies"],
+                *extras["pages"],
+                *extras["test"],
+                *extras["dev"],
+            ]
         )
         if name not in {"basedpyright", "build", "ruff", "triton"}
     }
