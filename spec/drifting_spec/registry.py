@@ -184,6 +184,11 @@ def _check_references(spec: Spec) -> None:
         _known(f"clause {clause.id}.axes", clause.axes, spec.axes)
         _known(f"clause {clause.id}.deltas", clause.deltas, spec.deltas)
         _known(f"clause {clause.id}.section", (clause.section,), spec.sections)
+        if bool(clause.formula) != bool(clause.tex):
+            raise SpecError(
+                f"clause {clause.id} has formula {clause.formula!r} and tex {clause.tex!r}: "
+                "it needs both or neither"
+            )
         if clause.executable == bool(clause.reason):
             raise SpecError(
                 f"clause {clause.id} has executable = {str(clause.executable).lower()} and reason "

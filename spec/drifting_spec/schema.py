@@ -47,7 +47,8 @@ class Paper:
 class Clause:
     """One statement of the paper, testable or explicitly not.
 
-    ``statement`` is in our own words, ``formula`` readable in a terminal. ``axes`` are those the
+    ``statement`` is in our own words, ``formula`` readable in a terminal, ``tex`` the same in
+    plain LaTeX with amsmath, for pages; a clause has both or neither. ``axes`` are those the
     clause raises (an implementation may conform to it under another reading of them).
     ``executable = false`` needs a ``reason``. ``subject`` says what a check of it judges: an
     implementation, or the paper itself (a theorem, an identity, arithmetic), computed with the
@@ -60,6 +61,7 @@ class Clause:
     kind: ClauseKind
     statement: str
     formula: str = ""
+    tex: str = ""
     depends_on: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
     deltas: tuple[str, ...] = ()
