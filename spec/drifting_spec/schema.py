@@ -232,6 +232,24 @@ class TableRow:
 
 
 @dataclass(frozen=True)
+class Symbol:
+    """A symbol of the paper: ``tex`` as it is typeset, what it means, the clauses that define it.
+
+    ``core`` is the TeX by which a formula is known to hold it, in ``sections`` alone if there are
+    any: a letter with two meanings is two symbols.
+    """
+
+    id: str
+    tex: str
+    core: str
+    name: str
+    meaning: str
+    shape: str
+    clauses: tuple[str, ...]
+    sections: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Result:
     """A number that the paper reports: its table's clause, what was run, the metric, the value."""
 
