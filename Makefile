@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help parity gate test test-oldest bench wheel clean
+.PHONY: help parity gate test test-oldest pages bench wheel clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -35,6 +35,9 @@ test-oldest: ## set up the oldest versions that are declared in a folder of thei
 	$(OLDEST)/bin/python -m pytest -n auto tests/
 	$(OLDEST)/bin/drifting-parity report --quick
 
+pages: $(INSTALLED) ## set up, then write the annotated paper as HTML pages, into spec/pages
+	$(BIN)/drifting-parity pages spec/pages
+
 bench: $(INSTALLED) ## set up, then time the loss against the textbook form and check it against float64
 	PYTHONPATH=impl $(BIN)/python -m benchmarks.run
 
@@ -42,7 +45,7 @@ wheel: $(INSTALLED) ## set up, then build the wheel that pip installs anywhere, 
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(OLDEST) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OLDEST) build dist spec/pages .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so that an installation cut short starts again.

@@ -34,6 +34,8 @@ def break_it(change: str) -> dict[str, dict[str, Any]]:
             clause["formulas"] = "x"
         case "missing-key":
             del clause["statement"]
+        case "no-tex":
+            del clause["tex"]
         case "wrong-type":
             clause["title"] = 11
         case "wrong-bool":
@@ -131,6 +133,7 @@ def break_delta(change: str, parsed: dict[str, dict[str, Any]]) -> dict[str, dic
 BROKEN = {
     "unknown-key": r"sec3.toml: clause EQ-11 has an unknown key 'formulas'; known: id, title",
     "missing-key": r"sec3.toml: clause EQ-11 lacks 'statement'",
+    "no-tex": r"clause EQ-11 has formula '.*' and tex '': it needs both or neither",
     "wrong-type": r"clause EQ-11.title is 11, expected str",
     "wrong-bool": r"clause EQ-11.executable is 'yes', expected bool",
     "no-list": r"clause EQ-11.axes is 'floors', expected a list",

@@ -104,6 +104,17 @@ def parser() -> argparse.ArgumentParser:
         "preset, delta (P-03), effect (P-01-value), deviation (D12), check (PB-01), case (A01) or "
         "the name of a quantity",
     )
+    pages = commands.add_parser(
+        "pages",
+        help="write the annotated paper as a folder of HTML pages",
+        description="Write the annotated paper: sections and clauses with formulas, readings, "
+        "code, checks, contradictions with their effects, and deviations, on self-contained "
+        "pages with an index and a search that need no server.",
+        allow_abbrev=False,
+    )
+    pages.add_argument(
+        "folder", metavar="DIR", help="where to; it is made if need be, other files in it stay"
+    )
     listing = commands.add_parser(
         "list",
         help="list what there is",
@@ -295,6 +306,10 @@ def _run(options: argparse.Namespace) -> int:
         from drifting_parity.catalogue.explain import explain
 
         text = explain(options.id)
+    elif options.command == "pages":
+        from drifting_parity.commands.pages import write
+
+        text = write(options.folder)
     elif options.command == "slots":
         from drifting_parity.commands.slots import slots
 

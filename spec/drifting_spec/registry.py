@@ -28,6 +28,7 @@ from drifting_spec.schema import (
     Place,
     ReadingNote,
     Result,
+    Symbol,
     TableRow,
     Takes,
     Tolerance,
@@ -48,6 +49,7 @@ __all__ = [
     "Result",
     "Spec",
     "SpecError",
+    "Symbol",
     "TableRow",
     "Takes",
     "Tolerance",
@@ -82,6 +84,7 @@ class Spec:
     tolerances: Mapping[str, Tolerance]
     misprints: Mapping[str, Misprint]
     rows: Mapping[str, TableRow]
+    symbols: Mapping[str, Symbol] = field(default_factory=dict[str, Symbol])
     results: tuple[Result, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -131,7 +134,7 @@ def _in_order(clauses: dict[str, Clause], sections: Mapping[str, str]) -> dict[s
 
 _TOP_LEVEL = (
     "paper", "sections", "clause", "axis", "delta", "witness", "deviation", "tolerance",
-    "misprint", "row", "result",
+    "misprint", "row", "result", "symbol",
 )  # fmt: skip
 
 
@@ -158,6 +161,7 @@ def build(parsed: Documents) -> Spec:
         tolerances=entries(Tolerance, "tolerance", parsed),
         misprints=entries(Misprint, "misprint", parsed),
         rows=entries(TableRow, "row", parsed),
+        symbols=entries(Symbol, "symbol", parsed),
         results=tuple(result for _, result in listed(Result, "result", parsed)),
         sections=sections,
     )
@@ -184,6 +188,11 @@ def _check_references(spec: Spec) -> None:
         _known(f"clause {clause.id}.axes", clause.axes, spec.axes)
         _known(f"clause {clause.id}.deltas", clause.deltas, spec.deltas)
         _known(f"clause {clause.id}.section", (clause.section,), spec.sections)
+        if bool(clause.formula) != bool(clause.tex):
+            raise SpecError(
+                f"clause {clause.id} has formula {clause.formula!r} and tex {clause.tex!r}: "
+                "it needs both or neither"
+            )
         if clause.executable == bool(clause.reason):
             raise SpecError(
                 f"clause {clause.id} has executable = {str(clause.executable).lower()} and reason "
@@ -230,6 +239,9 @@ def _check_tables(spec: Spec) -> None:
     for row in spec.rows.values():
         _known(f"row {row.id}.id", (row.id,), spec.clauses)
         _known(f"row {row.id}.marks", row.marks, spec.misprints, spec.deltas)
+    for symbol in spec.symbols.values():
+        _known(f"symbol {symbol.id}.clauses", symbol.clauses, spec.clauses)
+        _known(f"symbol {symbol.id}.sections", symbol.sections, spec.sections)
     for result in spec.results:
         _known(f"result {result.configuration!r}.table", (result.table,), spec.clauses)
 

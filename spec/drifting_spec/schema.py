@@ -47,7 +47,8 @@ class Paper:
 class Clause:
     """One statement of the paper, testable or explicitly not.
 
-    ``statement`` is in our own words, ``formula`` readable in a terminal. ``axes`` are those the
+    ``statement`` is in our own words, ``formula`` readable in a terminal, ``tex`` the same in
+    plain LaTeX with amsmath, for pages; a clause has both or neither. ``axes`` are those the
     clause raises (an implementation may conform to it under another reading of them).
     ``executable = false`` needs a ``reason``. ``subject`` says what a check of it judges: an
     implementation, or the paper itself (a theorem, an identity, arithmetic), computed with the
@@ -60,6 +61,7 @@ class Clause:
     kind: ClauseKind
     statement: str
     formula: str = ""
+    tex: str = ""
     depends_on: tuple[str, ...] = ()
     axes: tuple[str, ...] = ()
     deltas: tuple[str, ...] = ()
@@ -227,6 +229,24 @@ class TableRow:
     values: tuple[object, ...]
     printed: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A symbol of the paper: ``tex`` as it is typeset, what it means, the clauses that define it.
+
+    ``core`` is the TeX by which a formula is known to hold it, in ``sections`` alone if there are
+    any: a letter with two meanings is two symbols.
+    """
+
+    id: str
+    tex: str
+    core: str
+    name: str
+    meaning: str
+    shape: str
+    clauses: tuple[str, ...]
+    sections: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

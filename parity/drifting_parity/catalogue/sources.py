@@ -55,9 +55,7 @@ def marked(package: str, clause: str) -> list[Marked]:
         lines = text.splitlines()
         for name, node, clauses in _decorated(ast.parse(text), ""):
             if clause in clauses:
-                body = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-                source = textwrap.dedent(body)
-                found.append((len(clauses), Marked(module, name, path, node.lineno, source)))
+                found.append((len(clauses), _item(module, name, path, node, lines)))
     return [item for _, item in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -65,8 +63,9 @@ def every(package: str) -> dict[str, list[Marked]]:
     """All that is marked in ``package`` by clause, in the order of :func:`marked`."""
     found: dict[str, list[tuple[int, Marked]]] = {}
     for module, path, text in _modules(package, "implements("):
+        lines = text.splitlines()
         for name, node, clauses in _decorated(ast.parse(text), ""):
-            item = Marked(module, name, path, node.lineno, "")
+            item = _item(module, name, path, node, lines)
             for clause in clauses:
                 found.setdefault(clause, []).append((len(clauses), item))
     return {
@@ -76,6 +75,11 @@ def every(package: str) -> dict[str, list[Marked]]:
 
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+def _item(module: str, name: str, path: Path, node: _Definition, lines: list[str]) -> Marked:
+    body = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+    return Marked(module, name, path, node.lineno, textwrap.dedent(body))
 
 
 def _decorated(tree: ast.AST, prefix: str) -> Iterator[tuple[str, _Definition, tuple[str, ...]]]:

@@ -15,7 +15,7 @@
 
   const filter = (input) => {
     const items = [...document.querySelectorAll(input.dataset.filter)].map((node) =>
-      [node, `${node.id} ${node.dataset.text ?? ''} ${node.textContent}`.toLowerCase()]);
+      [node, `${node.id} ${node.dataset.text ?? node.textContent}`.toLowerCase()]);
     const groups = [...document.querySelectorAll('[data-group]')].filter((group) =>
       items.some(([node]) => group !== node && group.contains(node)));
     const folds = [...new Set(items.map(([node]) => node.parentElement.closest('details')))]
