@@ -243,7 +243,7 @@ class Search:
         """The size from a grid around the usual one."""
         usual = _size(hypothesis, key, name)
         sign = -1.0 if usual < 0 else 1.0
-        if name.startswith("power"):
+        if "power" in name:
             grid = [-1.0, -0.5, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
         else:
             grid = [sign * abs(usual) * 10.0**power for power in range(-6, 7)]
@@ -264,7 +264,9 @@ class Search:
         def at(values: Sequence[float]) -> Hypothesis:
             changed = hypothesis
             for (key, name), sign, value in zip(sizes, signs, values, strict=False):
-                changed = changed.tuned(key, name, sign * value)
+                # Nobody writes other powers: one that fits better fits what it does not explain.
+                size = round(4.0 * value) / 4.0 if "power" in name else value
+                changed = changed.tuned(key, name, sign * size)
             return changed
 
         if probe.view == "dialled direction":

@@ -60,6 +60,15 @@ FACTORS: Final = (
 )  # fmt: skip
 """Changes that multiply the temperature, S, λ or the loss by a factor: several of them together
 may be the same as others."""
+SAME_KERNEL: Final[dict[str, tuple[str, ...]]] = {
+    # 1 − cos is half the squared distance on the sphere; the factor is S's.
+    "D21:cosine": (
+        "D21:sphere-distance with D19:everywhere",
+        "D21:sphere-distance with D19:kernel",
+    ),
+}
+"""Two suspects that have the kernel of one and differ from it in a factor, which is open where the
+length of the gradient is not explained."""
 
 
 def searched() -> list[Suspect]:
