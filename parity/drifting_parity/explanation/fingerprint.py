@@ -536,7 +536,7 @@ def _ranged(
             break
         changed = [
             item
-            for base in bases[:4]
+            for base in _with_and_without(bases[:4])
             for option in options("range")
             if (item := option.apply(base)) is not None and item not in known
         ]
@@ -559,6 +559,12 @@ def _ranged(
         for probe in extreme
     ]
     return best, statements
+
+
+def _with_and_without(bases: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Hypotheses, and each without one of its sizes, in whose place another may stand."""
+    fewer = [base.without(use.key) for base in bases for use in base.uses if use.suspect.parameters]
+    return list(dict.fromkeys([*bases, *fewer]))
 
 
 def _taken(asked: Readings, statements: dict[str, ReadingStatement]) -> Readings:

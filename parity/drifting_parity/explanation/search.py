@@ -14,6 +14,7 @@ from drifting_parity.explanation.hypothesis import Hypothesis, Option
 from drifting_parity.explanation.model import Model, fit, own_direction
 from drifting_parity.explanation.probes import Probe
 from drifting_parity.explanation.subject import Subject
+from drifting_parity.suspects import ALL
 from drifting_spec import Readings
 
 DEPTH = 3
@@ -248,7 +249,8 @@ class Search:
         else:
             grid = [sign * abs(usual) * 10.0**power for power in range(-6, 7)]
         trials = [hypothesis, *(hypothesis.tuned(key, name, value) for value in grid)]
-        return min(trials, key=lambda item: self.quick(item, [probe]))
+        factor = self._factor(hypothesis, probe)
+        return min(trials, key=lambda item: self.quick(item, [probe], factor))
 
     def _fitted(
         self,
@@ -265,12 +267,13 @@ class Search:
             changed = hypothesis
             for (key, name), sign, value in zip(sizes, signs, values, strict=False):
                 # Nobody writes other powers: one that fits better fits what it does not explain.
-                size = round(4.0 * value) / 4.0 if "power" in name else value
+                power = "power" in name and key in ALL
+                size = round(4.0 * value) / 4.0 if power else value
                 changed = changed.tuned(key, name, sign * size)
             return changed
 
         if probe.view == "dialled direction":
-            factor = self.model.nearest(hypothesis, probe, observed)[0]
+            factor = self.model.dialled(hypothesis, probe, observed)[0]
             fitted, _ = fit(
                 lambda values: self.model.directions(at(values), probe, [values[-1]])[0],
                 observed.direction,

@@ -51,6 +51,8 @@ _ALSO: Final = {
     "D21:root-mean-square": ("drift scale",),
     "D13:total": ("field", "locations"),
     "D41:flattened": ("weights",),
+    # A small one shows where samples coincide alone.
+    "D66:distance-under-root": ("range",),
 }
 FACTORS: Final = (
     "temperature_scaling=sqrt_channels", "temperature_scaling=raw", "channel_reduction=mean",
