@@ -336,9 +336,11 @@ def _said(
             for use in main.hypotheses[0].uses
             if all(use in item.uses for item in main.hypotheses)
         ]
+        deviations = deviation_statements(search, main.hypotheses[0], main.usable, (), of=shared)
+    if main.unexplained or main.dials:
         deviations = tuple(
             replace(item, alike=(*item.alike, *SAME_KERNEL.get(item.key, ())))
-            for item in deviation_statements(search, main.hypotheses[0], main.usable, (), of=shared)
+            for item in deviations
         )
     if main is of_field or of_field.unexplained or not of_field.probes:
         return statements, deviations
