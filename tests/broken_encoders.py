@@ -15,12 +15,11 @@ from drifting_spec import inventory as counted
 from drifting_torch import (
     MAEResNetEncoder,
     MaskedAutoencoder,
-    encoder,
-    mae,
     sample_mask,
     slot_inventory,
     unpatchify,
 )
+from drifting_torch.features import encoder, mae
 
 
 class NoProjectionNorm(encoder.BasicBlock):

@@ -13,14 +13,11 @@ from drifting_torch import (
     AlphaDistribution,
     MovingAverage,
     SampleQueue,
-    _pipeline,
-    _step_inputs,
     clip_gradient_norm,
-    features,
-    micro_batches,
-    queue,
-    step,
 )
+from drifting_torch.features import vectors
+from drifting_torch.training import inputs as step_inputs
+from drifting_torch.training import micro_batches, pipeline, queue, step
 
 Ring = queue._Ring
 
@@ -111,12 +108,12 @@ def _queue_of(class_capacity: int, global_capacity: int) -> Any:
 # The step.
 
 
-def _alpha_of_each_sample(self: _step_inputs.StepInputs, part: slice) -> tuple[Tensor, ...]:
+def _alpha_of_each_sample(self: step_inputs.StepInputs, part: slice) -> tuple[Tensor, ...]:
     noise, labels, alpha = FLAT(self, slice(None))
     return noise[part], labels[part], self.alpha.repeat(self.groups[1])[: len(alpha)][part]
 
 
-def _labels_in_turn(self: _step_inputs.StepInputs, part: slice) -> tuple[Tensor, ...]:
+def _labels_in_turn(self: step_inputs.StepInputs, part: slice) -> tuple[Tensor, ...]:
     noise, _, alpha = FLAT(self, slice(None))
     return noise[part], self.labels.repeat(self.groups[1])[part], alpha[part]
 
@@ -228,7 +225,7 @@ def _late(self: MovingAverage) -> None:
 
 UNCONDITIONAL, POSITIVE = SampleQueue.sample_unconditional, SampleQueue.sample_positive
 PUSH, RING_PUSH = SampleQueue.push, Ring.push
-FLAT = _step_inputs.StepInputs.flat
+FLAT = step_inputs.StepInputs.flat
 SAMPLE_ALPHA, INVERSE = drifting_torch.sample_alpha, AlphaDistribution.inverse_cdf
 
 VARIANTS: dict[str, tuple[Any, str, Any, dict[str, str]]] = {
@@ -279,11 +276,11 @@ VARIANTS: dict[str, tuple[Any, str, Any, dict[str, str]]] = {
         {"A8-sizes": "A8-global-1000", "PB-41": "A8-global-1000"},
     ),
     "alpha-of-each-sample": (
-        *(_step_inputs.StepInputs, "flat", _alpha_of_each_sample),
+        *(step_inputs.StepInputs, "flat", _alpha_of_each_sample),
         {"A9-step": "A9-2"},
     ),
     "labels-in-turn": (
-        *(_step_inputs.StepInputs, "flat", _labels_in_turn),
+        *(step_inputs.StepInputs, "flat", _labels_in_turn),
         {"A9-step": "A9-3"},
     ),
     "accumulated": (
@@ -291,12 +288,12 @@ VARIANTS: dict[str, tuple[Any, str, Any, dict[str, str]]] = {
         {"A9-step": "A9-7"},
     ),
     "every-sample-counts": (
-        *(_pipeline, "cfg_alpha_to_weight", _every_sample_counts),
+        *(pipeline, "cfg_alpha_to_weight", _every_sample_counts),
         {"A9-step": "A9-6"},
     ),
-    "mean-alpha": (_pipeline, "cfg_alpha_to_weight", _mean_alpha, {"A9-step": "A9-6"}),
+    "mean-alpha": (pipeline, "cfg_alpha_to_weight", _mean_alpha, {"A9-step": "A9-6"}),
     "features-left-out": (
-        *(_pipeline.Pipeline, "_real", lambda self, samples: REAL(self, 0.0 * samples)),
+        *(pipeline.Pipeline, "_real", lambda self, samples: REAL(self, 0.0 * samples)),
         {"A9-step": "A9-5"},
     ),
     "unclipped": (step, "clip_gradient_norm", _only_measured, {"A9-step": "A9-7"}),
@@ -307,7 +304,7 @@ VARIANTS: dict[str, tuple[Any, str, Any, dict[str, str]]] = {
     "clipped-by-entry": (drifting_torch, "clip_gradient_norm", _entries, {"PB-51": "A9-7"}),
     "clipped-always": (drifting_torch, "clip_gradient_norm", _always, {"PB-51": "A9-7"}),
     "unbiased": (
-        *(features, "_std", _unbiased),
+        *(vectors, "_std", _unbiased),
         {f"release.C0{case}": "EQ-14" for case in (1, 2, 3)},
     ),
     "one-alpha-for-all": (
@@ -327,4 +324,4 @@ VARIANTS: dict[str, tuple[Any, str, Any, dict[str, str]]] = {
     "debiased": (MovingAverage, "update", _debiased, {"PB-50": "T8-ema"}),
     "late": (MovingAverage, "update", _late, {"PB-50": "T8-ema"}),
 }
-REAL = _pipeline.Pipeline._real
+REAL = pipeline.Pipeline._real

@@ -14,11 +14,11 @@ from drifting_spec import PAPER, RELEASE, SEED, Readings
 from drifting_torch import (
     FeatureDriftingConfig,
     FeatureVectorizationConfig,
-    _many,
     drifting_loss,
     feature_space_drifting_loss,
     stream_drifting_loss,
 )
+from drifting_torch.loss import distributed as distributed_loss
 
 LABELS = 5
 SHARDS = {1: (5,), 2: (4, 1), 4: (1, 2, 1, 1)}
@@ -269,7 +269,7 @@ def run(rank: int, world: int, folder: str, local: bool) -> None:
     )
     try:
         if local:
-            _many._reduced = lambda group, sums: dict(sums)
+            distributed_loss._reduced = lambda group, sums: dict(sums)
         shard = shard_of(rank, world)
         found: dict[str, Any] = {"cases": all_cases(shard, "world")}
         if not local:

@@ -30,8 +30,8 @@ from drifting_torch import (
     stream_drifting_loss,
     weight_to_gamma,
 )
-from drifting_torch.micro_batches import _check_repeated
-from drifting_torch.queue import _Ring
+from drifting_torch.training.micro_batches import _check_repeated
+from drifting_torch.training.queue import _Ring
 
 # Guidance.
 

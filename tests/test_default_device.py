@@ -34,7 +34,7 @@ from drifting_torch import (
     stream_drifting_loss,
     vectorize_feature_maps,
 )
-from drifting_torch.encoder import release_name
+from drifting_torch.features.encoder import release_name
 
 READINGS = {
     "paper": PAPER,

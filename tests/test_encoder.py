@@ -34,11 +34,9 @@ from drifting_torch import (
     FeatureVectorizationConfig,
     MAEResNetEncoder,
     MaskedAutoencoder,
-    encoder,
     extract_feature_maps,
     extract_features,
     load_release_parameters,
-    mae,
     patchify,
     reconstruction_loss,
     sample_mask,
@@ -46,6 +44,7 @@ from drifting_torch import (
     unpatchify,
     vectorize_feature_maps,
 )
+from drifting_torch.features import encoder, mae
 
 SPEC = load()
 BY_ID = {check.id: check for check in CHECKS}

@@ -18,7 +18,7 @@ from drifting_torch import (
     extract_features,
     feature_space_drifting_loss,
 )
-from drifting_torch.micro_batches import even_slices
+from drifting_torch.training.micro_batches import even_slices
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 8])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drifting_torch import extract_feature_maps
-from drifting_torch._modules import modules_behind
+from drifting_torch.arguments.modules import modules_behind
 
 LAYER = nn.Linear(2, 2)
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, RELEASE, SEED, Readings
-from drifting_torch import _powers, drifting_loss
-from drifting_torch._affinity import Targets
+from drifting_torch import drifting_loss
+from drifting_torch.eager import affinity_powers
+from drifting_torch.eager.affinity import Targets
 
 MOST = 40
 
@@ -21,10 +22,10 @@ def _random(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=rng, dtype=torch.float64)
 
 
-def _kernel(powers: tuple[int, ...], rate: Tensor, mask: float = -1e4) -> _powers.Kernel:
+def _kernel(powers: tuple[int, ...], rate: Tensor, mask: float = -1e4) -> affinity_powers.Kernel:
     halves = torch.tensor([0.5 * power for power in powers], dtype=torch.float64).view(-1, 1, 1)
     one = torch.ones((1, 1, 1), dtype=torch.float64)
-    return _powers.Kernel(powers, halves, rate, mask, one, Targets(2, True), 0, PAPER)
+    return affinity_powers.Kernel(powers, halves, rate, mask, one, Targets(2, True), 0, PAPER)
 
 
 @pytest.mark.parametrize("shifted", [False, True])
@@ -40,7 +41,9 @@ def test_every_chain_of_three(shifted: bool, groups: int) -> None:
     for first in range(1, MOST + 1):
         for second in range(first, MOST + 1):
             for powers in {(1, first, second), (second, 1, first)}:
-                _powers._fill_powers(distances, row, column, _kernel(powers, rate), out, square)
+                affinity_powers._fill_powers(
+                    distances, row, column, _kernel(powers, rate), out, square
+                )
                 expected = torch.stack([(logits * power).exp() for power in powers], 1)
                 torch.testing.assert_close(out, expected, rtol=1e-12, atol=0, msg=str(powers))
 
@@ -51,7 +54,7 @@ def test_chains_of_four_in_any_order() -> None:
     out, square = torch.empty(2, 4, 3, 5, dtype=torch.float64), torch.empty_like(distances)
     for chain in ((1, 4, 10, 18), (1, 2, 4, 8), (1, 4, 8, 16), (1, 4, 16, 40), (1, 2, 8, 20)):
         for powers in permutations(chain):
-            _powers._fill_powers(distances, row, None, _kernel(powers, rate), out, square)
+            affinity_powers._fill_powers(distances, row, None, _kernel(powers, rate), out, square)
             expected = torch.stack([((row - distances) * power).exp() for power in powers], 1)
             torch.testing.assert_close(out, expected, rtol=1e-12, atol=0, msg=str(powers))
 
@@ -85,10 +88,10 @@ def test_the_loss_of_a_chain_is_that_of_the_general_path(
     readings: Readings,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert _powers.whole_powers(temperatures) is not None
+    assert affinity_powers.whole_powers(temperatures) is not None
     given = _samples(channels=channels)
     fast = _solved(*given, temperatures=temperatures, readings=readings)
-    monkeypatch.setattr(_powers, "fill_coefficients", lambda *arguments: False)
+    monkeypatch.setattr(affinity_powers, "fill_coefficients", lambda *arguments: False)
     slow = _solved(*given, temperatures=temperatures, readings=readings)
     for one, other in zip(fast, slow, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-14)
@@ -98,13 +101,13 @@ def test_columns_are_shifted_where_their_sums_are_too_small_and_only_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried: list[tuple[bool, bool]] = []
-    original = _powers._balance_powers
+    original = affinity_powers._balance_powers
 
     def watched(*given: Any) -> bool:
         tried.append((given[2] is not None, original(*given)))
         return tried[-1][1]
 
-    monkeypatch.setattr(_powers, "_balance_powers", watched)
+    monkeypatch.setattr(affinity_powers, "_balance_powers", watched)
     x, y = _samples()
     near = _solved(x.float(), y.float())
     assert tried == [(False, True)]
@@ -122,12 +125,12 @@ def test_a_shift_counts_among_what_the_mask_must_outweigh() -> None:
         torch.zeros((1, 1, 1), dtype=torch.float64),
     )
     kernel = _kernel((1, 4), one, mask=-400.0)
-    assert _powers._serves(zero, 99 * one, None, kernel)
-    assert not _powers._serves(zero, 101 * one, None, kernel)
-    assert _powers._serves(zero, 49 * one, 49 * one, kernel)
-    assert not _powers._serves(zero, 49 * one, 53 * one, kernel)
+    assert affinity_powers._serves(zero, 99 * one, None, kernel)
+    assert not affinity_powers._serves(zero, 101 * one, None, kernel)
+    assert affinity_powers._serves(zero, 49 * one, 49 * one, kernel)
+    assert not affinity_powers._serves(zero, 49 * one, 53 * one, kernel)
     many = torch.tensor([[[0.0, 80.0, 1.0]]], dtype=torch.float64)
-    assert not _powers._serves(zero, 49 * one, many, kernel)
+    assert not affinity_powers._serves(zero, 49 * one, many, kernel)
 
 
 def test_a_scale_counts_among_the_rows_factors() -> None:
@@ -135,7 +138,7 @@ def test_a_scale_counts_among_the_rows_factors() -> None:
     for scale, serves in ((1.0, True), (1e13, True), (1e60, False), (1e-60, False), (0.0, True)):
         kernel = _kernel((1, 4), one)
         object.__setattr__(kernel, "scale", torch.tensor([[[scale]], [[1.0]]], dtype=torch.float64))
-        assert _powers._serves(0 * one, 140 * one, None, kernel) is serves
+        assert affinity_powers._serves(0 * one, 140 * one, None, kernel) is serves
 
 
 @pytest.mark.parametrize("sharing", ["none", "same_location_pairs"])

@@ -11,9 +11,12 @@ import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
-from drifting_torch import DriftingLossOutput, _core, _drifts, _problem, _slopes, drifting_loss
-from drifting_torch._weights import TargetWeights
-from drifting_torch.loss import problem_of
+from drifting_torch import DriftingLossOutput, drifting_loss
+from drifting_torch.eager import chunks, drifts
+from drifting_torch.eager import solve as eager
+from drifting_torch.problem import slope as slopes
+from drifting_torch.problem.build import problem_of
+from drifting_torch.problem.weights import TargetWeights
 
 READINGS = {
     "paper": PAPER,
@@ -52,19 +55,19 @@ def solved(
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Whether the traces were used, at each call."""
     seen: list[bool] = []
-    original = _drifts.KeptCoefficients.of
+    original = drifts.KeptCoefficients.of
 
     def watched(*arguments: object) -> object:
         found = original(*arguments)  # pyright: ignore[reportArgumentType] -- passed on
         seen.append(found is not None)
         return found
 
-    monkeypatch.setattr(_drifts.KeptCoefficients, "of", watched)
+    monkeypatch.setattr(drifts.KeptCoefficients, "of", watched)
     return seen
 
 
 def directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_drifts, "_MANY_CHANNELS", 10**9)
+    monkeypatch.setattr(drifts, "_MANY_CHANNELS", 10**9)
 
 
 @pytest.mark.parametrize("unconditional", [True, False], ids=["guided", "plain"])
@@ -176,7 +179,7 @@ def test_nothing_is_formed_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -
     def refused(*arguments: object) -> Tensor:
         raise AssertionError("no gradient was asked for")
 
-    monkeypatch.setattr(_slopes.Slope, "times", refused)
+    monkeypatch.setattr(slopes.Slope, "times", refused)
     with torch.no_grad():
         drifting_loss(samples(1, 5, 2, 90, seed=9), samples(1, 6, 2, 90, seed=10))
 
@@ -186,23 +189,23 @@ def test_the_product_is_formed_at_once(reason: str, monkeypatch: pytest.MonkeyPa
     """Where targets are too many to keep, or drifts of several temperatures cancel one another."""
     one, gradient = solved()
     formed: list[object] = []
-    form = _drifts.KeptCoefficients._formed
+    form = drifts.KeptCoefficients._formed
     monkeypatch.setattr(
-        _drifts.KeptCoefficients, "_formed", lambda *given: formed.append(form(*given)) or formed[0]
+        drifts.KeptCoefficients, "_formed", lambda *given: formed.append(form(*given)) or formed[0]
     )
     if reason == "large":
-        monkeypatch.setattr(_problem, "_KEPT_ENTRIES", 0)
+        monkeypatch.setattr(chunks, "_KEPT_ENTRIES", 0)
     elif reason == "many":
-        monkeypatch.setattr(_drifts, "_MANY_TARGETS", 1)
+        monkeypatch.setattr(drifts, "_MANY_TARGETS", 1)
     else:
-        kept = _drifts.KeptCoefficients.of
+        kept = drifts.KeptCoefficients.of
 
         def then_cancelled(*arguments: Any) -> object:
             found = kept(*arguments)
-            monkeypatch.setattr(_drifts, "CANCELLED", 2.0)  # a square is at most its terms
+            monkeypatch.setattr(drifts, "CANCELLED", 2.0)  # a square is at most its terms
             return found
 
-        monkeypatch.setattr(_drifts.KeptCoefficients, "of", then_cancelled)
+        monkeypatch.setattr(drifts.KeptCoefficients, "of", then_cancelled)
     two, other = solved()
     assert len(formed) == 1
     torch.testing.assert_close(one.per_label, two.per_label, rtol=1e-11, atol=0)
@@ -219,12 +222,12 @@ def test_traces_of_many_processes(name: str) -> None:
     (gradient,) = torch.autograd.grad(alone.per_label.sum(), leaf)
     parts = slice(0, 1), slice(1, 3)
     runs = [
-        _core.solving(
+        eager.solving(
             problem_of(leaf[part], positive[part], None, TargetWeights(), **kind), many=True
         )
         for part in parts
     ]
-    arriving, solutions = None, list[_core.Solution]()
+    arriving, solutions = None, list[eager.Solution]()
     while not solutions:
         sums: list[Tensor] = []
         for run in runs:
@@ -249,8 +252,8 @@ def test_padding_between_rows_is_not_seen(
     if coincident:
         positive[:, :5] = given
     gradients: list[Tensor] = []
-    for padding in (_problem._PADDING, 0):
-        monkeypatch.setattr(_problem, "_PADDING", padding)
+    for padding in (chunks._PADDING, 0):
+        monkeypatch.setattr(chunks, "_PADDING", padding)
         leaf = given.clone().requires_grad_()
         gradients += torch.autograd.grad(drifting_loss(leaf, positive).loss, leaf)
     torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-10, atol=1e-14)

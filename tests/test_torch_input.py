@@ -16,7 +16,6 @@ from drifting_torch import (
     FeatureDriftingConfig,
     FeatureVectorizationConfig,
     MAEResNetEncoder,
-    _weights,
     cfg_alpha_to_weight,
     drifting_field,
     drifting_loss,
@@ -26,8 +25,9 @@ from drifting_torch import (
     group_by_label,
     vectorize_feature_maps,
 )
-from drifting_torch._weights import TargetWeights
-from drifting_torch.loss import problem_of
+from drifting_torch.problem import weights as weights_module
+from drifting_torch.problem.build import problem_of
+from drifting_torch.problem.weights import TargetWeights
 
 
 def samples(*shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
@@ -321,9 +321,9 @@ def test_features_share_the_weights_of_one_call_and_of_no_other(
 ) -> None:
     """Weights of equal shapes do not stand in for one another, and are looked at once."""
     looked: list[str] = []
-    check = _weights.check_not_negative
+    check = weights_module.check_not_negative
     monkeypatch.setattr(
-        _weights,
+        weights_module,
         "check_not_negative",
         lambda name, value: [looked.append(name), check(name, value)],
     )

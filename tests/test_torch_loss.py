@@ -107,12 +107,12 @@ def test_inputs_are_not_modified() -> None:
 
 
 def test_chunks_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    from drifting_torch import _problem
+    from drifting_torch.eager import chunks
 
     base = samples(3, 5, 7, 6, seed=8)
     whole, gradient = solved(base)
     for entries in (1, 120, 500):
-        monkeypatch.setitem(_problem._CHUNK_ENTRIES, "cpu", entries)
+        monkeypatch.setitem(chunks._CHUNK_ENTRIES, "cpu", entries)
         found, other = solved(base)
         torch.testing.assert_close(found.loss, whole.loss, rtol=1e-14, atol=0)
         torch.testing.assert_close(other, gradient, rtol=1e-12, atol=1e-16)

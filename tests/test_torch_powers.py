@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
-from drifting_torch import _powers, drifting_loss
+from drifting_torch import drifting_loss
+from drifting_torch.eager import affinity_powers
 
 CASES: dict[str, tuple[Readings, tuple[float, ...]]] = {
     "paper": (PRESETS["paper"], (0.02, 0.05, 0.2)),
@@ -55,17 +56,17 @@ def test_one_exponential_serves_all_temperatures(
     name: str, channels: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[bool] = []
-    original = _powers.fill_coefficients
+    original = affinity_powers.fill_coefficients
 
     def watched(*arguments: object) -> bool:
         taken.append(original(*arguments))  # pyright: ignore[reportArgumentType] -- passed on
         return taken[-1]
 
-    monkeypatch.setattr(_powers, "fill_coefficients", watched)
+    monkeypatch.setattr(affinity_powers, "fill_coefficients", watched)
     fast = solved(name, channels, weighted, torch.float64)
     assert taken
     assert all(taken)
-    monkeypatch.setattr(_powers, "fill_coefficients", lambda *arguments: False)
+    monkeypatch.setattr(affinity_powers, "fill_coefficients", lambda *arguments: False)
     for one, two in zip(fast, solved(name, channels, weighted, torch.float64), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-14)
 
@@ -74,8 +75,10 @@ def test_a_mask_that_is_felt_takes_the_general_path(monkeypatch: pytest.MonkeyPa
     """At τ = 20 an own entry with 100 added is one among the others."""
     monkeypatch.setitem(CASES, "felt", (replace(PAPER, self_mask="add_100"), (5.0, 20.0)))
     taken: list[bool] = []
-    original = _powers.fill_coefficients
-    monkeypatch.setattr(_powers, "fill_coefficients", lambda *given: taken.append(original(*given)))
+    original = affinity_powers.fill_coefficients
+    monkeypatch.setattr(
+        affinity_powers, "fill_coefficients", lambda *given: taken.append(original(*given))
+    )
     solved("felt", 5, True, torch.float64)
     assert taken
     assert not any(taken)
@@ -105,16 +108,16 @@ def test_outliers(
         return output.drift_scale.double(), leaf.grad.double()
 
     fast, single = found(torch.float64), found(torch.float32)
-    monkeypatch.setattr(_powers, "fill_coefficients", lambda *arguments: False)
+    monkeypatch.setattr(affinity_powers, "fill_coefficients", lambda *arguments: False)
     for one, two, rough in zip(fast, found(torch.float64), single, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-13)
         assert float((rough - two).norm() / two.norm()) < 1e-4
 
 
 def test_temperatures_without_whole_ratios_take_the_general_path() -> None:
-    assert _powers.whole_powers((0.02, 0.05, 0.2)) == (10, 4, 1)
-    assert _powers.whole_powers((0.03, 0.2)) is None
-    assert _powers.whole_powers((0.001, 0.2)) is None
+    assert affinity_powers.whole_powers((0.02, 0.05, 0.2)) == (10, 4, 1)
+    assert affinity_powers.whole_powers((0.03, 0.2)) is None
+    assert affinity_powers.whole_powers((0.001, 0.2)) is None
 
 
 def test_samples_far_from_all_positives_take_the_general_path() -> None:

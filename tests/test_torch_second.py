@@ -16,12 +16,12 @@ import drifting_reference
 from drifting_spec import PAPER, RELEASE, SEED, Readings
 from drifting_torch import (
     FeatureDriftingConfig,
-    _quadratic,
     drifting_loss,
     feature_space_drifting_loss,
     stream_drifting_loss,
 )
-from drifting_torch._quadratic import Curvature, expanded
+from drifting_torch.problem import derivatives
+from drifting_torch.problem.derivatives import Curvature, expanded
 
 READINGS: dict[str, Readings] = {
     "paper": PAPER,
@@ -273,7 +273,7 @@ def test_the_expansion_has_right_derivatives_of_every_order() -> None:
     for mine, plain in (
         (lambda x: expanded(x, values, slope, curvature), per_label),
         (
-            lambda x: _quadratic.change_of(x).sin().sum((1, 2, 3)),
+            lambda x: derivatives.change_of(x).sin().sum((1, 2, 3)),
             lambda x: (x - generated).sum((1, 2, 3)),
         ),
     ):

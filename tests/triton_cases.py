@@ -17,18 +17,13 @@ import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
-from drifting_torch import (
-    DriftingLossOutput,
-    _backends,
-    _core,
-    _together,
-    _triton,
-    _triton_kernels,
-    drifting_loss,
-)
-from drifting_torch._backends import KernelsUnavailableWarning
-from drifting_torch._weights import TargetWeights
-from drifting_torch.loss import problem_of
+from drifting_torch import DriftingLossOutput, drifting_loss
+from drifting_torch.eager import solve as eager
+from drifting_torch.kernels import available, gpu, wanted
+from drifting_torch.kernels import solve as kernels_solve
+from drifting_torch.kernels.wanted import KernelsUnavailableWarning
+from drifting_torch.problem.build import problem_of
+from drifting_torch.problem.weights import TargetWeights
 
 RELEASE = PRESETS["release"]
 TEMPERATURES = (0.05, 0.2)
@@ -44,9 +39,9 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels run by Triton's interpreter on tensors of the CPU, or by a GPU on its own."""
     if not INTERPRETED and not torch.cuda.is_available():
         pytest.skip("needs TRITON_INTERPRET=1 or a CUDA device")
-    monkeypatch.setattr(_triton, "_DEVICES", {DEVICE})
-    monkeypatch.setattr(_triton, "_STATE", dict[str, ModuleType | None]())
-    monkeypatch.setattr(_backends, "_SAID", set[str]())
+    monkeypatch.setattr(available, "_DEVICES", {DEVICE})
+    monkeypatch.setattr(available, "_STATE", dict[str, ModuleType | None]())
+    monkeypatch.setattr(wanted, "_SAID", set[str]())
 
 
 def samples(*shape: int, seed: int) -> Tensor:
@@ -179,7 +174,7 @@ def test_features_of_low_precision(dtype: torch.dtype) -> None:
             temperatures=TEMPERATURES,
             readings=PAPER,
         )
-        solution = _together.alone(replace(problem, dtype=kind))
+        solution = kernels_solve.alone(replace(problem, dtype=kind))
         results.append((solution.per_label.double(), solution.slope.whole().double()))
     (found, slope), (exact, other) = results
     torch.testing.assert_close(found, exact, rtol=5e-6, atol=0)
@@ -248,7 +243,7 @@ def test_distances_at_their_floor() -> None:
     agree({key: 1e-5 * value for key, value in given.items()}, RELEASE)
 
 
-def problem(given: dict[str, Any]) -> _core.Problem:
+def problem(given: dict[str, Any]) -> eager.Problem:
     given = {"unconditional": None, "unconditional_weight": None} | given
     samples = {key: value for key, value in given.items() if not key.endswith("_weight")}
     weights = TargetWeights(given.get("unconditional_weight"))
@@ -263,7 +258,7 @@ def problem(given: dict[str, Any]) -> _core.Problem:
 @pytest.mark.usefixtures("kernels")
 def test_what_the_kernels_do_not_cover_takes_the_eager_path() -> None:
     given = {key: value.float() for key, value in inputs().items()}
-    assert _triton.kernels_for(problem(given)) is not None
+    assert available.kernels_for(problem(given)) is not None
     for change in (
         {"softmax_combination": "product"},
         {"softmax_axes": "y"},
@@ -271,21 +266,21 @@ def test_what_the_kernels_do_not_cover_takes_the_eager_path() -> None:
         {"temperature_scaling": "raw"},
     ):
         other = replace(problem(given), readings=replace(PAPER, **change))
-        assert _triton.kernels_for(other) is None
-    assert _triton.kernels_for(replace(problem(given), dtype=torch.float64)) is None
+        assert available.kernels_for(other) is None
+    assert available.kernels_for(replace(problem(given), dtype=torch.float64)) is None
     large = {"generated": torch.zeros(1, 129, 1, 2, device=DEVICE)}
     large["positive"] = large["generated"][:, :2]
-    assert _triton.kernels_for(problem(large)) is None
+    assert available.kernels_for(problem(large)) is None
 
 
 @pytest.mark.usefixtures("kernels")
 def test_the_environment_can_turn_them_off(monkeypatch: pytest.MonkeyPatch) -> None:
     given = {key: value.float() for key, value in inputs().items()}
     monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "off")
-    assert _triton.kernels_for(problem(given)) is None
+    assert available.kernels_for(problem(given)) is None
     monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "no")
     with pytest.raises(ValueError, match="DRIFTING_TORCH_KERNELS is 'no', expected 'auto' or"):
-        _triton.kernels_for(problem(given))
+        available.kernels_for(problem(given))
 
 
 def broken(*arguments: object) -> ModuleType:
@@ -294,7 +289,7 @@ def broken(*arguments: object) -> ModuleType:
 
 @pytest.mark.usefixtures("kernels")
 def test_without_triton_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_triton, "_loaded", broken)
+    monkeypatch.setattr(available, "_loaded", broken)
     with pytest.warns(KernelsUnavailableWarning, match="Triton kernels cannot be used.*triton'"):
         found, _ = solved(inputs(), torch.float32)
     again, _ = solved(inputs(), torch.float32)  # a second warning would be an error
@@ -322,7 +317,7 @@ class Failing:
 @pytest.mark.parametrize("failing", ["measure", "scale", "correlate", "drift", "gradient"])
 @pytest.mark.usefixtures("kernels")
 def test_a_kernel_that_fails_one_warning(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_triton_kernels, failing, Failing())
+    monkeypatch.setattr(gpu, failing, Failing())
     given = inputs()
     with pytest.warns(KernelsUnavailableWarning, match="RuntimeError: out of resource"):
         found, gradient = solved(given, torch.float32)
@@ -341,10 +336,10 @@ def test_memory_that_is_short_is_the_callers_to_handle(monkeypatch: pytest.Monke
 
     given = {key: value.float() for key, value in inputs().items()}
     with monkeypatch.context() as patch:
-        patch.setattr(_triton_kernels, "correlate", Short())
+        patch.setattr(gpu, "correlate", Short())
         with pytest.raises(torch.cuda.OutOfMemoryError):
             drifting_loss(**given)
-    assert _triton.kernels_for(problem(given)) is not None
+    assert available.kernels_for(problem(given)) is not None
 
 
 @pytest.mark.usefixtures("kernels")
@@ -444,7 +439,7 @@ def test_second_derivatives(name: str, failing: str, monkeypatch: pytest.MonkeyP
     if failing == "none":
         found = bent(inputs(), torch.float32, readings)
     else:
-        monkeypatch.setattr(_triton_kernels, failing, Failing())
+        monkeypatch.setattr(gpu, failing, Failing())
         with pytest.warns(KernelsUnavailableWarning):
             found = bent(inputs(), torch.float32, readings)
     for mine, other in zip(found, exact, strict=True):

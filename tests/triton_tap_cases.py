@@ -26,26 +26,26 @@ from triton_cases import (
 from drifting_spec import PAPER, Readings
 from drifting_torch import (
     FeatureDriftingConfig,
-    _core,
-    _launches,
-    _many,
-    _together,
-    _triton_kernels,
     drifting_loss,
     feature_space_drifting_loss,
     stream_drifting_loss,
 )
-from drifting_torch._backends import KernelsUnavailableWarning
-from drifting_torch._problem import Problem
-from drifting_torch._weights import TargetWeights
-from drifting_torch.loss import DriftingLossOutput, output_of, outputs_of, problem_of
+from drifting_torch.eager import solve as eager
+from drifting_torch.kernels import gpu, launches
+from drifting_torch.kernels import solve as kernels_solve
+from drifting_torch.kernels.wanted import KernelsUnavailableWarning
+from drifting_torch.loss import distributed
+from drifting_torch.loss.output import DriftingLossOutput, output_of, outputs_of
+from drifting_torch.problem.build import problem_of
+from drifting_torch.problem.problem import Problem
+from drifting_torch.problem.weights import TargetWeights
 
 
 @pytest.fixture(autouse=True)
 def few_segments(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter goes over all that a launch may have."""
-    monkeypatch.setattr(_launches, "MOST", 2)
-    monkeypatch.setattr(_together, "MOST", 2)
+    monkeypatch.setattr(launches, "MOST", 2)
+    monkeypatch.setattr(kernels_solve, "MOST", 2)
 
 
 KERNELS = ["measure", "scale", "correlate", "drift", "gradient"]
@@ -202,8 +202,8 @@ def test_gradients_that_differ_between_features(monkeypatch: pytest.MonkeyPatch)
         both = 2 * terms["both"].loss + (labels * terms["both"].per_label).sum()
         return both - 3 * terms["loss"].loss + terms["labels"].per_label.sum() + terms["still"].loss
 
-    monkeypatch.setattr(_launches, "MOST", 5)
-    monkeypatch.setattr(_together, "MOST", 5)
+    monkeypatch.setattr(launches, "MOST", 5)
+    monkeypatch.setattr(kernels_solve, "MOST", 5)
     vectors = {"still": 1, "both": 2, "none": 1, "loss": 1, "labels": 2}
     agree(tap(vectors), RELEASE, backward=backward, still=["still"])
 
@@ -291,8 +291,8 @@ def launches_of(
     """What a streamed loss over ``maps`` maps starts, kernels by their names."""
     sets = tap(channels=4)
     found = Operators()
-    monkeypatch.setattr(_launches, "MOST", 8)
-    monkeypatch.setattr(_together, "MOST", 8)
+    monkeypatch.setattr(launches, "MOST", 8)
+    monkeypatch.setattr(kernels_solve, "MOST", 8)
 
     class Counted:
         """Stands for a kernel; what it would compute does not matter here."""
@@ -308,7 +308,7 @@ def launches_of(
 
     with monkeypatch.context() as patched:
         for name in KERNELS:
-            patched.setattr(_triton_kernels, name, Counted(name))
+            patched.setattr(gpu, name, Counted(name))
         generated = [leaves(sets[0]) for _ in range(maps)]
         taps = ((f"{index}", each, sets[1], sets[2]) for index, each in enumerate(generated))
         own = weight().contiguous()
@@ -412,13 +412,13 @@ def test_two_processes(name: str, failing: str, monkeypatch: pytest.MonkeyPatch)
     second = problem_of(
         pieces[1], positive[parts[1]], other[parts[1]], TargetWeights(own[parts[1]]), **chosen
     )
-    (bucket,) = _together.gathered([("", second)])
+    (bucket,) = kernels_solve.gathered([("", second)])
     runs = [
-        _many._singly(_core.solving(first, many=True)),
-        _together.solving(bucket, many=True, processes=2),
+        distributed._singly(eager.solving(first, many=True)),
+        kernels_solve.solving(bucket, many=True, processes=2),
     ]
     if failing != "none":
-        monkeypatch.setattr(_triton_kernels, failing, Failing())
+        monkeypatch.setattr(gpu, failing, Failing())
         with pytest.warns(KernelsUnavailableWarning):
             found = finished(runs, bucket, pieces, first)
     else:
@@ -431,7 +431,7 @@ def test_two_processes(name: str, failing: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def finished(
-    runs: list[Any], bucket: _together.Bucket, pieces: list[Tensor], first: Problem
+    runs: list[Any], bucket: kernels_solve.Bucket, pieces: list[Tensor], first: Problem
 ) -> list[DriftingLossOutput]:
     one, two = driven(runs)
     found = [output_of(pieces[0], first, one, 2), outputs_of(bucket, {"": pieces[1]}, two)[""]]

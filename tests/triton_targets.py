@@ -16,11 +16,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from drifting_spec import Readings
-from drifting_torch import _tiles, _triton_kernels
-from drifting_torch._launches import Kept, Launches
-from drifting_torch._triton_segments import COUNTS
-from drifting_torch._weights import TargetWeights
-from drifting_torch.loss import problem_of
+from drifting_torch.kernels import gpu, tiles
+from drifting_torch.kernels.gpu.segments import COUNTS
+from drifting_torch.kernels.launches import Kept, Launches
+from drifting_torch.problem.build import problem_of
+from drifting_torch.problem.weights import TargetWeights
 
 TEMPERATURES = (0.02, 0.05, 0.2)
 _TYPES = {
@@ -106,12 +106,12 @@ def launched(
     ]
     calls: dict[str, tuple[Any, dict[str, Any]]] = {}
     kernels = {
-        name: _Recorder(getattr(_triton_kernels, name), calls)
+        name: _Recorder(getattr(gpu, name), calls)
         for name in ("measure", "scale", "correlate", "drift", "gradient")
     }
-    recording = SimpleNamespace(**kernels, told=_triton_kernels.told)
+    recording = SimpleNamespace(**kernels, told=gpu.told)
     launches = Launches(problems, recording)  # pyright: ignore[reportArgumentType]
-    launches.tile = lambda kernel: _tiles.fitting(  # pyright: ignore[reportAttributeAccessIssue]
+    launches.tile = lambda kernel: tiles.fitting(  # pyright: ignore[reportAttributeAccessIssue]
         kernel, sizes, launches.gram, target.shared
     )
     distances, gram, means, sums = launches.measure()

@@ -7,46 +7,47 @@ with the vanilla term, ``drifting_field`` Algorithm 2 alone. The defaults follow
 
 from __future__ import annotations
 
-from drifting_torch._backends import KernelsUnavailableWarning
-from drifting_torch.encoder import MAEResNetEncoder
-from drifting_torch.extraction import extract_features
-from drifting_torch.feature_loss import (
-    FeatureDriftingConfig,
-    FeatureDriftingLossOutput,
-    feature_space_drifting_loss,
-)
-from drifting_torch.features import (
-    FeatureVectorizationConfig,
-    extract_feature_maps,
-    group_by_label,
-    vectorize_feature_maps,
-)
-from drifting_torch.field import drifting_field
-from drifting_torch.generator import DriftingTransformer, DriftingTransformerConfig
-from drifting_torch.guidance import (
-    AlphaDistribution,
-    cfg_alpha_to_weight,
-    gamma_to_alpha,
-    sample_alpha,
-    weight_to_gamma,
-)
-from drifting_torch.inventory import slot_inventory
-from drifting_torch.loss import DriftingLossOutput, drifting_loss
-from drifting_torch.mae import (
+from drifting_torch.features.encoder import MAEResNetEncoder
+from drifting_torch.features.extraction import extract_features
+from drifting_torch.features.mae import (
     MAEDecoder,
     MaskedAutoencoder,
     classification_weight,
     reconstruction_loss,
     sample_mask,
 )
-from drifting_torch.micro_batches import MicroBatches
-from drifting_torch.optimization import LinearWarmup, MovingAverage, clip_gradient_norm
-from drifting_torch.patches import patchify, unpatchify
-from drifting_torch.queue import SampleQueue
-from drifting_torch.release_parameters import load_release_parameters
-from drifting_torch.step import grouped_drift_training_step
-from drifting_torch.step_config import GroupedDriftStepConfig, GroupedDriftStepOutput
-from drifting_torch.streaming import stream_drifting_loss
+from drifting_torch.features.patches import patchify, unpatchify
+from drifting_torch.features.release_parameters import load_release_parameters
+from drifting_torch.features.vectors import (
+    FeatureVectorizationConfig,
+    extract_feature_maps,
+    group_by_label,
+    vectorize_feature_maps,
+)
+from drifting_torch.generator import DriftingTransformer, DriftingTransformerConfig
+from drifting_torch.kernels.wanted import KernelsUnavailableWarning
+from drifting_torch.loss.all_features import (
+    FeatureDriftingConfig,
+    FeatureDriftingLossOutput,
+    feature_space_drifting_loss,
+)
+from drifting_torch.loss.field import drifting_field
+from drifting_torch.loss.inventory import slot_inventory
+from drifting_torch.loss.one_feature import drifting_loss
+from drifting_torch.loss.output import DriftingLossOutput
+from drifting_torch.loss.streaming import stream_drifting_loss
+from drifting_torch.training.config import GroupedDriftStepConfig, GroupedDriftStepOutput
+from drifting_torch.training.guidance import (
+    AlphaDistribution,
+    cfg_alpha_to_weight,
+    gamma_to_alpha,
+    sample_alpha,
+    weight_to_gamma,
+)
+from drifting_torch.training.micro_batches import MicroBatches
+from drifting_torch.training.optimization import LinearWarmup, MovingAverage, clip_gradient_norm
+from drifting_torch.training.queue import SampleQueue
+from drifting_torch.training.step import grouped_drift_training_step
 
 __all__ = [
     "AlphaDistribution",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, get_args, get_type_hints
 
-from drifting_torch._validation import check_integer
+from drifting_torch.arguments.tensors import check_integer
 
 StyleCodebooks = Literal["separate", "shared"]
 PrefixContent = Literal["one", "own"]

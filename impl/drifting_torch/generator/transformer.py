@@ -8,7 +8,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint as recomputed
 
 from drifting_spec import implements
-from drifting_torch._validation import check_tensor, is_number, reads_values
+from drifting_torch.arguments.tensors import check_tensor, is_number, reads_values
+from drifting_torch.features.patches import patchify, unpatchify
+from drifting_torch.features.release_parameters import beside
 from drifting_torch.generator.config import DriftingTransformerConfig
 from drifting_torch.generator.layers import (
     Block,
@@ -29,8 +31,6 @@ from drifting_torch.generator.release import (
     linear_views,
     style_views,
 )
-from drifting_torch.patches import patchify, unpatchify
-from drifting_torch.release_parameters import beside
 
 EMBEDDING_SPREAD = 0.02
 """Standard deviation of the class table, the codebooks and the prefix's positions at the start."""

@@ -1,0 +1,1 @@
+"""The solver on PyTorch's operators: every device, every reading."""

@@ -1,0 +1,225 @@
+"""The loss of one feature without a graph over the N×M work (A.6).
+
+Everything but the mean square at the end is stop-gradient (S3-sg), so the forward pass computes
+the summed normalised drift once, keeps it, and the backward pass is one product. The work goes
+over chunks of groups (a group is one label and one vector), small enough to stay in cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drifting_spec import implements
+from drifting_torch.eager.chunks import Chunk, chunks, ordinary
+from drifting_torch.eager.coefficients import Coefficients
+from drifting_torch.eager.distances import pair_distances
+from drifting_torch.eager.drifts import Drifts, drifts_of
+from drifting_torch.eager.statistics import (
+    cross_sums,
+    distance_sums,
+    drift_sums,
+    feature_scale_from,
+)
+from drifting_torch.problem.derivatives import FrozenFeature, gradients_of
+from drifting_torch.problem.problem import Problem
+from drifting_torch.problem.readings import (
+    RELEASE_DISTANCE,
+    inverse_drift_scale,
+    inverse_scales,
+    loss_dtype,
+    per_entry,
+)
+from drifting_torch.problem.slope import Slope
+from drifting_torch.problem.solution import Solution, Statistics
+from drifting_torch.problem.units import shared, with_units
+
+
+def _points(problem: Problem, targets: Tensor) -> Tensor:
+    """The generated samples [B, N, C] among a chunk's targets."""
+    return targets.narrow(1, problem.positive.shape[1], problem.generated.shape[1])
+
+
+@implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
+def measure_distances(
+    problem: Problem, gathered: Iterable[Chunk], unit: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor] | None:
+    """All distances [L·V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean.
+
+    The distances are in the groups' units, the sums in the ``unit`` [1|L, 1|V] that their groups
+    share. None where groups need units and have none yet.
+    """
+    labels, count, vectors, _ = problem.generated.shape
+    device, groups = problem.generated.device, labels * vectors
+    distances = torch.empty((groups, count, problem.targets), dtype=problem.dtype, device=device)
+    columns = torch.empty((groups, problem.targets), dtype=problem.wide, device=device)
+    floor = _distance_floor(problem)
+    watched = problem.units is None and device.type == "cpu"
+    for chunk in gathered:
+        norms = chunk.norms.squeeze(-1) if device.type == "cpu" else None
+        if watched and not ordinary(chunk):
+            if problem.normalized:
+                return None
+            norms = None
+        found = distances[chunk.groups]
+        points = _points(problem, chunk.targets)
+        pair_distances(points, chunk.targets, problem.positive.shape[1], found, norms)
+        if floor is not None:
+            torch.maximum(found, floor if len(floor) == 1 else floor[chunk.groups], out=found)
+        columns[chunk.groups] = found.sum(-2)
+    columns = columns.view(labels, vectors, -1)
+    return distances, distance_sums(problem, distances, columns, unit)
+
+
+def _distance_floor(problem: Problem) -> Tensor | None:
+    """The release's floor under distances [1|L·V, 1, 1], in the groups' units."""
+    if problem.readings.floors != "release" or not problem.normalized:
+        return None
+    floor = problem.generated.new_full((1, 1, 1), RELEASE_DISTANCE, dtype=problem.dtype)
+    if problem.units is None:
+        return floor
+    return floor * problem.units.to(problem.dtype).view(-1, 1, 1)
+
+
+@implements("EQ-26", "A6-mse", "A5-sum")
+def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor, Solution]:
+    """Solve a problem, yielding sums over this process's labels, to be sent those over all.
+
+    With ``many``, it yields twice: what S needs, then what λ and the loss need (once, under
+    readings by which labels share nothing: the loss). Who drives it adds up over the processes.
+    Without ``many`` it yields nothing.
+    """
+    readings = problem.readings
+    across = many and readings.statistics_scope == "batch"
+    gathered = chunks(problem)
+    measured = measure_distances(problem, gathered)
+    unit: Tensor | float = 1.0
+    if measured is None:
+        problem = with_units(problem)
+        gathered = chunks(problem)
+        # Sums over all processes are in the features' own unit: it is the only one they share.
+        unit = shared(problem, raw=across)
+        measured = measure_distances(problem, gathered, unit)
+        assert measured is not None
+    distances, sums = measured
+    del measured
+    if across and problem.normalized:
+        sums = yield sums
+    scale = feature_scale_from(problem, sums)
+    per_coordinate, per_distance = inverse_scales(problem, scale, unit)
+    coefficients = Coefficients.of(problem, per_coordinate, per_distance, unit)
+    drifts = drifts_of(problem, gathered, distances, coefficients)
+    del distances, coefficients
+    sums, entries = drift_sums(problem, drifts.energy)
+    totals = None
+    if across:
+        totals = yield _totals(problem, sums, entries, drifts)
+        count = len(problem.temperatures)
+        sums, entries = totals[:count], totals[count]
+    drift_scale = (sums / entries).sqrt()
+    inverse = inverse_drift_scale(problem, drift_scale)
+    per_label, slope = _mean_square(problem, drifts, inverse, per_coordinate * unit)
+    del gathered, drifts
+    statistics = Statistics(scale / unit, drift_scale)
+    if not many:
+        return Solution(per_label, slope, statistics)
+    if totals is None:
+        found = yield torch.stack([per_label.sum(), torch.full_like(per_label[0], len(per_label))])
+        squares, labels = found.unbind()
+    else:
+        squares, labels = _square_of_all(problem, totals, inverse), totals[-1, 0, 0]
+    loss = squares / labels if readings.label_reduction == "mean" else squares
+    return Solution(per_label, slope, statistics, loss, labels)
+
+
+def alone(problem: Problem) -> Solution:
+    """Solve a problem whose labels are all in this process."""
+    try:
+        next(solving(problem))
+    except StopIteration as end:
+        return end.value
+    raise AssertionError("a problem of one process waits for no other")
+
+
+def _mean_square(
+    problem: Problem, drifts: Drifts, inverse: Tensor, per_coordinate: Tensor
+) -> tuple[Tensor, Slope]:
+    """``per_label`` [L] and its gradient."""
+    inverse = inverse.expand_as(drifts.energy)
+    factor = per_entry(problem)
+    of_entry = (-2.0 * factor * per_coordinate).expand(inverse.shape[1:])
+    squares, slope = drifts.summed(inverse, of_entry)
+    if problem.readings.temperature_aggregation != "sum_drifts_then_mse":
+        squares = (drifts.energy.sqrt() * inverse).square().sum(0)
+    return squares.sum(1) * factor, slope
+
+
+def _totals(problem: Problem, sums: Tensor, entries: int, drifts: Drifts) -> Tensor:
+    """What λ and the loss of all processes need [T+1+T(T−1)/2+1, 1, 1|V]; labels come last."""
+    crosses = [each.unsqueeze(0) for each in cross_sums(problem, drifts.crosses())]
+    summed, labels = (
+        torch.full_like(sums[:1], number) for number in (entries, problem.generated.shape[0])
+    )
+    return torch.cat([sums, summed, *crosses, labels])
+
+
+def _square_of_all(problem: Problem, totals: Tensor, inverse: Tensor) -> Tensor:
+    """Sum of ``per_label`` over the labels of all processes, from :func:`_totals`.
+
+    ‖Σ V_τ/λ_τ‖² is expanded into products of two drifts, which add up before λ is known.
+    """
+    count = len(problem.temperatures)
+    squares = (totals[:count].sqrt() * inverse).square().sum()
+    if problem.readings.temperature_aggregation == "sum_drifts_then_mse":
+        for index, (one, two) in enumerate(combinations(range(count), 2)):
+            squares = squares + 2 * (totals[count + 1 + index] * inverse[one] * inverse[two]).sum()
+    return squares * per_entry(problem)
+
+
+@implements("EQ-6", "EQ-13", "S3-sg", "ALG1-5", "ALG1-6")
+class DriftingLossFunction(torch.autograd.Function):
+    """``per_label`` [L] of a :class:`Problem`, differentiable in the generated samples alone."""
+
+    @staticmethod
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
+        ctx: Any, change: Tensor, problem: Problem, solution: Solution | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute everything that is not there yet; keep what the backward pass multiplies.
+
+        ``change`` [L, N, V, C] leads to the generated samples (``derivatives.change_of``).
+        """
+        generated = problem.generated
+        if solution is None:
+            with torch.autocast(generated.device.type, enabled=False):
+                solution = alone(problem)
+        statistics = solution.statistics
+        outputs = tuple(
+            value.to(loss_dtype(generated))
+            for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)
+        )
+        ctx.save_for_backward(*solution.slope.tensors)
+        # No memory of its own, and nobody else changes it: hooks on saved tensors do not see it.
+        ctx.change = change
+        ctx.feature_scale = statistics.feature_scale
+        ctx.like = torch.empty_like(generated, device="meta")
+        ctx.options = problem.options
+        ctx.mark_non_differentiable(*outputs[1:])
+        ctx.set_materialize_grads(False)
+        return outputs  # pyright: ignore[reportReturnType] -- three, as made above
+
+    @staticmethod
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
+        ctx: Any, *gradients: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
+        """−2Ṽ/(numel·S) for each label, times the gradient that arrives for it."""
+        arriving = gradients[0]
+        if arriving is None:
+            return None, None, None
+        slope = Slope.joined(*ctx.saved_tensors)
+        frozen = FrozenFeature(slope, ctx.feature_scale, ctx.like, ctx.options)
+        (found,) = gradients_of(frozen, [ctx.change], [None], [arriving])
+        return found, None, None

@@ -1,0 +1,477 @@
+"""The launches of the GPU kernels for several problems at once (A.6).
+
+The problems are of one kind: they differ in their vectors and their strides alone. Forward they
+take four launches and backward one, none of which asks the device for a value, so that a step can
+be captured in a CUDA graph. Inputs are read two or three times, distances are kept between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drifting_spec import implements
+from drifting_torch.eager.solve import per_entry
+from drifting_torch.kernels.tiles import tiling
+from drifting_torch.problem.problem import Problem
+from drifting_torch.problem.readings import (
+    RELEASE_DISTANCE,
+    affinity_floor,
+    least_drift_scale,
+    least_scales,
+    mask_logits,
+    root_scaled,
+)
+from drifting_torch.problem.thresholds import CANCELLED, near
+
+MOST = 8
+"""Segments of one launch: a tap has up to seven features, and kernels are compiled for a number."""
+
+_GRAM_CHANNELS = 1.5
+"""Channels per target from which traces pay.
+
+With N = P = 64, U = 16, M = 144 and three temperatures, a group's traces take 3·N·M·M products
+and 0.6·N·M·C more for the inner products, against 6·N·M·C from squares over all channels: fewer
+from C = 80. They move 2·4·(P+U)² bytes, 51 kB, against the M·C·4 of the inputs once and what of
+them does not stay in cache five times more: 83 kB once from C = 144. Between the two, kernels that
+need no inner products are the smaller ones.
+"""
+
+
+def kind(problem: Problem) -> tuple[object, ...]:
+    """What must be the same for problems to share launches."""
+    generated, positive, other = problem.generated, problem.positive, problem.unconditional
+    labels, count, _, channels = generated.shape
+    sets = [positive] if other is None else [positive, other]
+    return (
+        generated.device,
+        (labels, count, channels),
+        tuple(each.shape[1] for each in sets),
+        generated.dtype,
+        None if problem.weight is None else id(problem.weight),
+        problem.temperatures,
+        problem.readings,
+        problem.precision,
+        _aligned(problem),
+    )
+
+
+def _strides(tensor: Tensor) -> tuple[int, ...]:
+    """Steps [label, sample, vector, channel], 0 where there is one alone."""
+    pairs = zip(tensor.stride(), tensor.shape, strict=True)
+    return tuple(step if size > 1 else 0 for step, size in pairs)
+
+
+def _aligned(problem: Problem) -> bool:
+    """Whether channels lie side by side and start where loads of several at once may."""
+    channels = problem.generated.shape[-1]
+    sets = [problem.generated, problem.positive, problem.unconditional]
+    steps = [_strides(each) for each in sets if each is not None]
+    return channels % 16 == 0 and all(
+        each[3] == 1 and all(step % 16 == 0 for step in each[:3]) for each in steps
+    )
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What the backward pass needs besides the inputs."""
+
+    distances: Tensor
+    means: Tensor
+    normalizers: Tensor
+    units: Tensor
+    inverses: Tensor
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the forward pass hands out, feature after feature."""
+
+    losses: list[Tensor]
+    per_label: list[Tensor]
+    feature_scale: list[Tensor]
+    drift_scale: list[Tensor]
+
+
+class Launches:
+    """The launches for problems of one kind; what they share is worked out once."""
+
+    def __init__(self, problems: Sequence[Problem], kernels: ModuleType) -> None:
+        assert len(problems) <= MOST
+        self.problems = list(problems)
+        self.kernels = kernels
+        first = self.problems[0]
+        self.readings = first.readings
+        self.labels, self.count, _, self.channels = first.generated.shape
+        self.positives = first.positive.shape[1]
+        self.others = 0 if first.unconditional is None else first.unconditional.shape[1]
+        self.batch = self.readings.statistics_scope == "batch"
+        self.shared = self.readings.location_sharing != "none"
+        self.vectors = [each.generated.shape[2] for each in self.problems]
+        self.groups = [self.labels * each for each in self.vectors]
+        self.cells = [self._cells(each) for each in self.vectors]
+        self.temperatures = len(first.temperatures)
+        self.pairs = self.temperatures * (self.temperatures + 1) // 2
+        self.gram = self.channels >= _GRAM_CHANNELS * first.targets
+
+    def _cells(self, vectors: int) -> int:
+        return (1 if self.batch else self.labels) * (1 if self.shared else vectors)
+
+    @property
+    def _like(self) -> Tensor:
+        return self.problems[0].generated
+
+    def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.empty(shape, dtype=dtype, device=self._like.device)
+
+    def _padded(self, values: Sequence[Any]) -> list[Any]:
+        """One entry a segment, for one segment or for as many as there may be."""
+        most = 1 if len(values) == 1 else MOST
+        return [*values, *[values[-1]] * (most - len(values))]
+
+    def _told(self, values: Sequence[int]) -> tuple[int, ...]:
+        return self.kernels.told(self._padded(values))
+
+    def _starts(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """Where each segment starts; padding starts where all end."""
+        starts = [sum(sizes[:index]) for index in range(len(sizes))]
+        most = 1 if len(sizes) == 1 else MOST
+        return self.kernels.told([*starts, *[sum(sizes)] * (most - len(sizes))])
+
+    def _sets(self, index: int) -> list[Tensor]:
+        problem = self.problems[index]
+        other = problem.positive if problem.unconditional is None else problem.unconditional
+        return [problem.generated, problem.positive, other]
+
+    def _inputs(self, segments: Sequence[int], outs: Sequence[Tensor] = ()) -> dict[str, Any]:
+        """The arguments that say where some segments' samples, and their gradients, lie."""
+        columns = [self._sets(index) for index in segments]
+        rows = [*zip(*columns, strict=True), *([tuple(outs)] if outs else [])]
+        steps = [[_strides(each) for each in row] for row in rows]
+        names = ("xs", "ps", "us", "outs")[: len(rows)]
+        return {
+            **{name: tuple(self._padded(row)) for name, row in zip(names, rows, strict=True)},
+            "strides": tuple(
+                self._told([each[axis] for each in row]) for row in steps for axis in range(4)
+            ),
+            "firsts": self._starts([self.groups[index] for index in segments]),
+            "vectors": self._told([self.vectors[index] for index in segments]),
+            "count": self.count,
+            "positives": self.positives,
+            "others": self.others,
+            "channels": self.channels,
+            "S": 1 if len(segments) == 1 else MOST,
+            "EXACT": self.problems[0].precision == "float32",
+        }
+
+    def _launch(self, kernel: str, programs: int, *arguments: Any, **named: Any) -> None:
+        """Start a kernel where the features are, which need not be the current device."""
+        with torch.cuda.device_of(self._like):
+            getattr(self.kernels, kernel)[(programs,)](*arguments, **named)
+
+    @cached_property
+    def _weight(self) -> Tensor | None:
+        weight = self.problems[0].weight
+        if weight is None or (weight.dtype == torch.float32 and weight.is_contiguous()):
+            return weight
+        return weight.to(torch.float32).contiguous()
+
+    def tile(self, kernel: str) -> dict[str, Any]:
+        """Tiles, warps and stages of a kernel."""
+        sizes = (self.count, self.positives, self.others, self.channels)
+        return tiling(kernel, sizes, self.gram, self._like.device)
+
+    def _shaped(self, kernel: str) -> dict[str, Any]:
+        return self.tile(kernel) | {
+            "ALIGNED": _aligned(self.problems[0]),
+            "WEIGHTED": self._weight is not None,
+        }
+
+    @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
+    def measure(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Distances [groups, N+1, M], inner products, means [groups, C], and what S is made of.
+
+        The last row are the targets' distances from the mean of the group's generated samples.
+        """
+        groups, problem = sum(self.groups), self.problems[0]
+        distances = self._empty(groups, self.count + 1, problem.targets)
+        rest = self.positives + self.others
+        gram = self._empty(groups, rest, rest) if self.gram else distances
+        means = self._empty(groups, self.channels)
+        sums = self._empty(2, groups, dtype=torch.float64)
+        self._launch(
+            "measure",
+            groups,
+            **self._inputs(range(len(self.problems))),
+            weight=sums if self._weight is None else self._weight,
+            distances=distances,
+            gram=gram,
+            means=means,
+            sums=sums,
+            groups=groups,
+            floor=RELEASE_DISTANCE if self.readings.floors == "release" else 0.0,
+            GRAM=self.gram,
+            ATTRACTING=self.readings.scale_samples != "negatives",
+            REPELLING=self.readings.scale_samples != "positives",
+            OWN=self.readings.scale_self_pairs == "with",
+            THRESHOLD=near(torch.float32),
+            **self._shaped("measure"),
+        )
+        return distances, gram, means, sums
+
+    def _statistics(self) -> dict[str, Any]:
+        """What the two small kernels share."""
+        tiles = {
+            (True, True): (1, 2048),
+            (False, True): (16, 128),
+            (True, False): (128, 16),
+            (False, False): (1024, 1),
+        }[self.batch, self.shared]
+        return {
+            "bases": self._starts(self.groups),
+            "vectors": self._told(self.vectors),
+            "cell_firsts": self._starts(self.cells),
+            "groups": sum(self.groups),
+            "labels": self.labels,
+            "S": 1 if len(self.problems) == 1 else MOST,
+            "CELLS": tiles[0],
+            "MEMBERS": tiles[1],
+            "BATCH": self.batch,
+            "SHARED": self.shared,
+            "num_warps": 8,
+        }
+
+    def _split(self, values: Tensor, rows: int) -> list[Tensor]:
+        """A buffer [Σ rows·cells] as one tensor [rows, 1|L, 1|V] a feature."""
+        parts = values.split([rows * each for each in self.cells])
+        labels = 1 if self.batch else self.labels
+        return [each.view(rows, labels, -1) for each in parts]
+
+    def scale_sums(self, sums: Tensor) -> list[Tensor]:
+        """The weighted distances and weights [2, 1|L, 1|V] of this process, for each feature."""
+        totals = self._empty(2 * sum(self.cells), dtype=torch.float64)
+        self._scale(sums, totals, totals, totals, adding=True, given=False)
+        return self._split(totals, 2)
+
+    def scale(self, sums: Tensor, totals: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """S [cells], and the reciprocals of the scales [2, cells], by ``totals`` if given."""
+        cells = sum(self.cells)
+        feature_scale, units = self._empty(cells), self._empty(2, cells)
+        known = sums if totals is None else totals
+        self._scale(sums, known, feature_scale, units, adding=False, given=totals is not None)
+        return feature_scale, units
+
+    @implements("EQ-20", "EQ-21")
+    def _scale(
+        self, sums: Tensor, totals: Tensor, feature_scale: Tensor, units: Tensor, **stage: bool
+    ) -> None:
+        least, least_unit = least_scales(self.problems[0])
+        self._launch(
+            "scale",
+            len(self.problems),
+            sums,
+            totals,
+            feature_scale,
+            units,
+            **self._statistics(),
+            cells=sum(self.cells),
+            channels=self.channels,
+            least=least,
+            least_unit=least_unit,
+            **{name.upper(): value for name, value in stage.items()},
+        )
+
+    def _affinities(self) -> dict[str, Any]:
+        """The arguments that the affinities take (EQ-22)."""
+        problem, readings = self.problems[0], self.readings
+        effective = [each * root_scaled(problem) for each in problem.temperatures]
+        excluded = readings.self_mask == "exclude"
+        return {
+            "rates": tuple(1.0 / each for each in effective),
+            # What is added to a logit is a temperature's inverse times what is the same for all.
+            "mask": 0.0 if excluded else -mask_logits(problem, effective)[0] * effective[0],
+            "cells": sum(self.cells),
+            "cell_firsts": self._starts(self.cells),
+            "T": self.temperatures,
+            "BATCH": self.batch,
+            "SHARED": self.shared,
+            "EXCLUDED": excluded,
+            "FLOOR": math.sqrt(affinity_floor(readings)),
+        }
+
+    @implements("EQ-22", "EQ-23", "A6-tau", "ALG2-10")
+    def correlate(
+        self, distances: Tensor, gram: Tensor, means: Tensor, units: Tensor, *, crossed: bool
+    ) -> tuple[Tensor, Tensor]:
+        """What makes coefficients of distances [groups, T, 3N + M], and products of two drifts.
+
+        The products [pairs, groups] are squares, and with ``crossed`` all others too.
+        """
+        groups = sum(self.groups)
+        products = self._empty(self.pairs, groups, dtype=torch.float64)
+        width = 3 * self.count + self.problems[0].targets
+        normalizers = self._empty(groups, self.temperatures, width)
+        self._launch(
+            "correlate",
+            groups,
+            **self._inputs(range(len(self.problems))),
+            **self._affinities(),
+            weight=units if self._weight is None else self._weight,
+            distances=distances,
+            gram=gram,
+            means=means,
+            normalizers=normalizers,
+            units=units,
+            products=products,
+            groups=groups,
+            SLOTS=max(2, 1 << (self.temperatures - 1).bit_length()),
+            CROSSED=crossed,
+            INSIDE=self._weight is not None and self.readings.unconditional_weight == "replication",
+            GRAM=self.gram,
+            FLOORED=self.readings.floors == "release",
+            CANCELLED=CANCELLED,
+            **self._shaped("correlate"),
+        )
+        return normalizers, products
+
+    def drift_sums(self, products: Tensor) -> list[Tensor]:
+        """What λ and the loss need of this process [pairs + 2, 1, 1|V], for each feature."""
+        rows = self.pairs + 2
+        totals = self._empty(rows * sum(self.cells), dtype=torch.float64)
+        self._drift(products, totals, [totals] * 5, adding=True, given=False, mean=False)
+        return self._split(totals, rows)
+
+    def drift(
+        self,
+        products: Tensor,
+        totals: Tensor | None = None,
+        *,
+        mean: bool,
+        processes: int = 1,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """λ and its reciprocal [T·cells], ``per_label`` [S, L], the losses and shares [S].
+
+        ``totals`` are those of all ``processes``.
+        """
+        cells, features = self.temperatures * sum(self.cells), len(self.problems)
+        found = (
+            self._empty(cells),
+            self._empty(cells),
+            self._empty(features, self.labels),
+            self._empty(features),
+            self._empty(features),
+        )
+        known = products if totals is None else totals
+        stage = {"adding": False, "given": totals is not None, "mean": mean}
+        self._drift(products, known, found, processes=processes, **stage)
+        return found
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the loss needs the products of two different drifts."""
+        return (
+            self.temperatures > 1 and self.readings.temperature_aggregation == "sum_drifts_then_mse"
+        )
+
+    @implements("EQ-24", "EQ-25", "EQ-26", "A6-lambda", "A6-mse", "A5-sum")
+    def _drift(
+        self,
+        products: Tensor,
+        totals: Tensor,
+        found: Sequence[Tensor],
+        *,
+        processes: int = 1,
+        **stage: bool,
+    ) -> None:
+        self._launch(
+            "drift",
+            len(self.problems),
+            products,
+            totals,
+            *found,
+            **self._statistics(),
+            total_firsts=self._starts([(self.pairs + 2) * each for each in self.cells]),
+            entries=float(self.count * self.channels),
+            factor=tuple(self._factors(range(len(self.problems)))),
+            least=least_drift_scale(self.readings),
+            processes=float(processes),
+            T=self.temperatures,
+            LABELS=16,
+            VECTORS=64,
+            CROSSED=self.crossed,
+            **{name.upper(): value for name, value in stage.items()},
+        )
+
+    def _factors(self, segments: Iterable[int]) -> list[float]:
+        return self._padded([per_entry(self.problems[index]) for index in segments])
+
+    def outcome(
+        self,
+        feature_scale: Tensor,
+        drift: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
+    ) -> Results:
+        """What was found, one tensor a feature."""
+        drift_scale, _, per_label, losses, _ = drift
+        return Results(
+            [*losses.unbind()],
+            [*per_label.unbind()],
+            [each[0] for each in self._split(feature_scale, 1)],
+            self._split(drift_scale, self.temperatures),
+        )
+
+    @implements("EQ-A6tau", "A6-order")
+    def gradient(
+        self,
+        kept: Kept,
+        shares: Tensor,
+        wanted: Sequence[int],
+        of_loss: Sequence[Tensor | None],
+        of_label: Sequence[Tensor | None],
+        outs: Sequence[Tensor],
+        *,
+        always: float = 0.0,
+    ) -> None:
+        """Write the gradients of ``wanted`` features into ``outs`` [L, N, V, C].
+
+        ``of_loss`` and ``of_label`` hold what arrives at the loss and at ``per_label`` of each of
+        all features; ``always`` arrives at every label besides.
+        """
+        nothing = shares
+        losses = [of_loss[index] for index in wanted]
+        labels = [of_label[index] for index in wanted]
+        given = (
+            [*wanted],
+            [0 if each is None else 1 for each in losses],
+            [-1 if each is None else each.stride(0) for each in labels],
+            [self.cells[index] for index in wanted],
+        )
+        starts = [sum(self.groups[:index]) for index in wanted]
+        cells = [sum(self.cells[:index]) for index in wanted]
+        arguments = self._inputs(wanted, outs) | self._affinities()
+        arguments |= self._shaped("gradient") | {"cell_firsts": self._told(cells)}
+        aligned = all(_strides(each)[3] == 1 for each in outs) and arguments["ALIGNED"]
+        self._launch(
+            "gradient",
+            sum(self.groups[index] for index in wanted),
+            **arguments | {"ALIGNED": aligned},
+            bases=self._told(starts),
+            weight=kept.units if self._weight is None else self._weight,
+            distances=kept.distances,
+            means=kept.means,
+            normalizers=kept.normalizers,
+            units=kept.units,
+            inverses=kept.inverses,
+            of_loss=tuple(self._padded([nothing if each is None else each for each in losses])),
+            of_label=tuple(self._padded([nothing if each is None else each for each in labels])),
+            given=tuple(self._told(each) for each in given),
+            shares=shares,
+            factor=tuple(self._factors(wanted)),
+            always=always,
+        )
