@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from drifting_parity.catalogue import effects, sources
 from drifting_parity.catalogue.check_index import IndexedCheck, indexed
+from drifting_parity.catalogue.curves import Shipped, shipped_curves, shipped_effects
 from drifting_parity.catalogue.sources import Marked
+from drifting_parity.pages.plots import Layer, Mark, plot
 from drifting_spec import PRESETS
 from drifting_spec.registry import (
     Axis,
@@ -235,6 +237,15 @@ class Book:
         """The measured effects of a delta."""
         return [Measured(self.spec.witnesses[name], self._numbers[name]) for name in delta.witness]
 
+    def plots(self, identifier: str) -> list[tuple[Markup, str]]:
+        """The plots of a delta or a deviation, and the sentence beside each."""
+        curves = (item for item in shipped_curves() if item.id == identifier)
+        return [(_drawn(item), item.says) for item in curves]
+
+    def effects_of(self, deviation: Deviation) -> tuple[tuple[str, str], ...]:
+        """What a deviation does at Table 8's sizes: (variant, what it does); () if unmeasured."""
+        return shipped_effects().get(deviation.id, ())
+
     def deviations_by_stage(self) -> dict[str, list[Deviation]]:
         """The deviations by the stage at which they show, in the order of the catalogue."""
         stages: dict[str, list[Deviation]] = {}
@@ -299,6 +310,15 @@ class Book:
         package = item.module.partition(".")[0]
         inside = item.path.parts[len(item.path.parts) - 1 - item.path.parts[::-1].index(package) :]
         return f"{'/'.join(inside)}, line {item.line}"
+
+
+def _drawn(curve: Shipped) -> Markup:
+    layers = [Layer(label, x, y) for label, x, y in curve.series]
+    marks = [Mark(label, x=x) for label, x in curve.marks]
+    return plot(
+        curve.title, layers, x=curve.x, y=curve.y,
+        log_x=curve.log_x, log_y=curve.log_y, marks=marks,
+    )  # fmt: skip
 
 
 def _holds(tex: str, core: str) -> bool:

@@ -1,0 +1,67 @@
+"""The curves and effects that ship are what is measured, and a changed formula changes them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+
+from drifting_parity.catalogue.curves import shipped_curves, shipped_effects
+from drifting_parity.explanation import deviation_effects
+from drifting_parity.suspects import ALL
+from drifting_parity.witnesses import curves
+from drifting_parity.witnesses.curves import CURVES, Curve
+from drifting_spec.registry import load
+
+SHIPPED = {item.id: item for item in shipped_curves()}
+
+
+def assert_shipped(measured: Curve) -> None:
+    shipped = SHIPPED[measured.id]
+    told = (measured.title, measured.says, measured.x, measured.y, measured.log_x, measured.log_y)
+    assert told == (
+        shipped.title, shipped.says, shipped.x, shipped.y, shipped.log_x, shipped.log_y,
+    )  # fmt: skip
+    for line, (label, x, y) in zip(measured.series, shipped.series, strict=True):
+        assert line.label == label
+        assert line.x == pytest.approx(x)
+        assert line.y == pytest.approx(y, rel=2e-3, abs=1e-9), f"{measured.id}: {label}"
+
+
+def test_each_curve_belongs_to_an_entry_of_the_spec() -> None:
+    spec = load()
+    assert set(SHIPPED) <= {*spec.deltas, *spec.deviations}
+    assert Counter(item.id for item in shipped_curves()).most_common(1)[0][1] == 1
+    for item in SHIPPED.values():
+        assert item.says.endswith(".")
+        assert all(math.isfinite(value) for _, x, y in item.series for value in (*x, *y))
+
+
+@pytest.mark.parametrize("make", [each for each in CURVES if "release_floor" not in each.__name__])
+def test_shipped_curves_are_what_is_measured(make: curves.Maker) -> None:
+    assert_shipped(make())
+
+
+def test_another_formula_gives_another_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves.scales, "ratio", lambda *_: 1.0)
+    with pytest.raises(AssertionError, match="P-08"):
+        assert_shipped(curves.self_pairs_against_samples())
+
+
+def test_every_variant_of_a_deviation_says_what_it_does() -> None:
+    shipped = {(name, variant) for name, items in shipped_effects().items() for variant, _ in items}
+    assert shipped == {(item.id, item.variant) for item in ALL.values()}
+
+
+@pytest.mark.parametrize("key", ["D22", "D24", "D05:distance", "D03", "D08", "D71"])
+def test_shipped_effects_are_what_is_measured(key: str) -> None:
+    suspect = ALL[key]
+    said = dict(shipped_effects()[suspect.id])[suspect.variant]
+    assert deviation_effects._effect(suspect) == said  # pyright: ignore[reportPrivateUsage]
+
+
+def test_shipped_curves_of_deviations_are_what_is_measured() -> None:
+    first = next(iter(deviation_effects._by_channels()))  # pyright: ignore[reportPrivateUsage]
+    assert first.id == "D22"
+    assert_shipped(first)
