@@ -7,11 +7,12 @@ from collections import Counter
 
 import pytest
 
-from drifting_parity.catalogue.curves import shipped_curves, shipped_effects
+from drifting_parity.catalogue.curves import shipped_curves, shipped_effects, shipped_examples
 from drifting_parity.explanation import deviation_effects
 from drifting_parity.suspects import ALL
 from drifting_parity.witnesses import curves
 from drifting_parity.witnesses.curves import CURVES, Curve
+from drifting_parity.witnesses.worked import worked_examples
 from drifting_spec.registry import load
 
 SHIPPED = {item.id: item for item in shipped_curves()}
@@ -65,3 +66,19 @@ def test_shipped_curves_of_deviations_are_what_is_measured() -> None:
     first = next(iter(deviation_effects._by_channels()))  # pyright: ignore[reportPrivateUsage]
     assert first.id == "D22"
     assert_shipped(first)
+
+
+def test_shipped_examples_are_what_is_computed() -> None:
+    shipped = [(item.section, item.given, item.steps) for item in shipped_examples()]
+    assert shipped == [
+        (item.section, item.given, tuple((s.clause, s.tex, s.value) for s in item.steps))
+        for item in worked_examples()
+    ]
+
+
+def test_the_example_of_a6_is_the_one_worked_by_hand() -> None:
+    """S = 5/6, λ = 1.2/√2, and a value just under 9: by hand."""
+    steps = {tex: value for item in shipped_examples() for _, tex, value in item.steps}
+    assert float(steps["S"]) == pytest.approx(5 / 6, abs=1e-6)
+    assert float(steps[r"\lambda \text{ at } \tau = 0.02"]) == pytest.approx(1.2 / 2**0.5, abs=1e-6)
+    assert float(steps[r"\mathcal{L}"]) == pytest.approx(8.99999, abs=1e-5)

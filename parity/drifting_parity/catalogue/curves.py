@@ -1,8 +1,9 @@
 """Curves and effects that the pages draw: ``python -m drifting_parity.catalogue.curves``.
 
 Measuring them imports SciPy and PyTorch and takes half a minute, so the numbers ship as
-``curves.json`` (deltas and deviations) and ``deviations.json`` (what each variant of a deviation
-does at Table 8's sizes). A test measures a part of them anew.
+``curves.json`` (deltas and deviations), ``deviations.json`` (what each variant of a deviation
+does at Table 8's sizes) and ``worked.json`` (examples to follow by hand). A test measures a part
+of them anew.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 
     from drifting_parity.explanation.deviation_effects import DeviationEffect
     from drifting_parity.witnesses.curves import Curve
+    from drifting_parity.witnesses.worked import Worked
 
 CURVES: Final = Path(__file__).with_name("curves.json")
+WORKED: Final = Path(__file__).with_name("worked.json")
 DEVIATIONS: Final = Path(__file__).with_name("deviations.json")
 
 
@@ -59,6 +62,33 @@ def shipped_effects() -> dict[str, tuple[tuple[str, str], ...]]:
     return {identifier: tuple(items) for identifier, items in effects.items()}
 
 
+@dataclass(frozen=True)
+class ShippedExample:
+    """An example as it ships: what is given, then (clause, TeX, value) step by step."""
+
+    section: str
+    given: str
+    steps: tuple[tuple[str, str, str], ...]
+
+
+@cache
+def shipped_examples() -> tuple[ShippedExample, ...]:
+    """Read the examples that ship."""
+    return tuple(
+        ShippedExample(
+            entry["section"],
+            entry["given"],
+            tuple((step["clause"], step["tex"], step["value"]) for step in entry["steps"]),
+        )
+        for entry in json.loads(WORKED.read_text(encoding="utf-8"))
+    )
+
+
+def rendered_examples(examples: Iterable[Worked]) -> str:
+    """Write examples as the file's text, one on each line."""
+    return _lines(asdict(item) for item in examples)
+
+
 def rendered_curves(curves: Iterable[Curve]) -> str:
     """Write curves as the file's text, one on each line."""
     return _lines(asdict(item) for item in curves)
@@ -74,10 +104,12 @@ def _lines(entries: Iterable[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure everything and write both files."""
+    """Measure everything and write the files."""
     from drifting_parity.explanation.deviation_effects import deviation_curves, deviation_effects
     from drifting_parity.witnesses.curves import measure_curves
+    from drifting_parity.witnesses.worked import worked_examples
 
+    WORKED.write_text(rendered_examples(worked_examples()), encoding="utf-8")
     text = rendered_curves([*measure_curves(), *deviation_curves()])
     CURVES.write_text(text, encoding="utf-8")
     DEVIATIONS.write_text(rendered_effects(deviation_effects()), encoding="utf-8")

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from drifting_parity.catalogue import effects, sources
 from drifting_parity.catalogue.check_index import IndexedCheck, indexed
-from drifting_parity.catalogue.curves import Shipped, shipped_curves, shipped_effects
+from drifting_parity.catalogue.curves import (
+    Shipped,
+    ShippedExample,
+    shipped_curves,
+    shipped_effects,
+    shipped_examples,
+)
 from drifting_parity.catalogue.sources import Marked
 from drifting_parity.pages.plots import Layer, Mark, plot
 from drifting_spec import PRESETS
@@ -24,6 +30,7 @@ from drifting_spec.registry import (
     Delta,
     Deviation,
     ReadingNote,
+    Result,
     Spec,
     Symbol,
     Witness,
@@ -128,6 +135,7 @@ class Book:
         places |= {item.id: KINDS[item.kind] for item in spec.deltas.values()}
         places |= {item.id: KINDS[spec.deltas[item.delta].kind] for item in spec.witnesses.values()}
         places |= dict.fromkeys(spec.deviations, "deviations.html")
+        places |= dict.fromkeys(spec.misprints, "contradictions.html")
         places |= {item.id: "checks.html" for item in self.checks if item.id not in places}
         return {identifier: f"{file}#{identifier}" for identifier, file in places.items()}
 
@@ -242,6 +250,10 @@ class Book:
         curves = (item for item in shipped_curves() if item.id == identifier)
         return [(_drawn(item), item.says) for item in curves]
 
+    def examples(self, section: str) -> list[ShippedExample]:
+        """The examples of a section, to follow by hand."""
+        return [item for item in shipped_examples() if item.section == section]
+
     def effects_of(self, deviation: Deviation) -> tuple[tuple[str, str], ...]:
         """What a deviation does at Table 8's sizes: (variant, what it does); () if unmeasured."""
         return shipped_effects().get(deviation.id, ())
@@ -269,6 +281,10 @@ class Book:
             for item in self.spec.symbols.values()
             if any(clause.section == section for clause in self.holding(item))
         ]
+
+    def results_of(self, clause: Clause) -> list[Result]:
+        """The numbers that the paper reports in a table of results."""
+        return [item for item in self.spec.results if item.table == clause.id]
 
     def words(self, clause: Clause) -> str:
         """What a clause is found by on its page."""
