@@ -19,7 +19,7 @@ from drifting_parity.pages.book import Book, section_file
 from drifting_parity.pages.paper import pages
 from drifting_spec.registry import load
 
-HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)"> `<b>` {{ 7 * 7 }}"""
+HOSTILE = """</script><script>hurt = 1</script><img src=x onerror="hurt = 2"> `<b>` {{ 7 * 7 }}"""
 SPEC = load()
 
 
@@ -102,17 +102,29 @@ def test_readings_say_what_each_preset_takes(made: dict[str, str]) -> None:
                      card, re.DOTALL)  # fmt: skip
 
 
-def test_what_the_spec_says_is_escaped() -> None:
+def hostile() -> dict[str, str]:
     clause = replace(SPEC.clauses["EQ-21"], title=HOSTILE, statement=HOSTILE, formula=HOSTILE)
     delta = replace(SPEC.deltas["P-08"], statement=HOSTILE, effect=HOSTILE)
     spec = replace(
         SPEC, clauses={**SPEC.clauses, "EQ-21": clause}, deltas={**SPEC.deltas, "P-08": delta}
     )
-    for name, text in pages(Book(spec)).items():
+    return pages(Book(spec))
+
+
+def test_what_the_spec_says_is_escaped() -> None:
+    for name, text in hostile().items():
         if name.endswith(".html"):
             assert "<img" not in text, name
             assert text.count("<script") == 1 + (name == "index.html"), name
             assert "<b>" not in text, name
+
+
+def test_tables_of_the_paper_are_there(made: dict[str, str]) -> None:
+    for row in SPEC.rows.values():
+        assert f'<a href="#{row.id}">{row.label}</a></th>' in made["table8.html"]
+    shown = re.findall(r'<td class="number">([\d.]+)</td>', made["a6.html"])
+    assert [r.value for r in SPEC.results if r.table == "T-A6"] == [float(cell) for cell in shown]
+    assert set(SPEC.misprints) <= set(ids(made["contradictions.html"]))
 
 
 def test_the_command_writes_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,17 +156,27 @@ def test_in_a_browser(made: dict[str, str], tmp_path: Path) -> None:
         (tmp_path / name).write_text(text, encoding="utf-8")
     axe = axe_source(tmp_path)
     with browser(tmp_path) as tab:
-        for name in ("index.html", "a6.html", "contradictions.html", "symbols.html"):
-            for width, dark in ((320, True), (800, False), (1600, True)):
-                tab.open((tmp_path / name).as_uri(), width=width, dark=dark)
-                tab.value("for (const d of document.querySelectorAll('details')) d.open = true")
-                where = f"{name} at {width}"
-                assert tab.overflow() <= 0, where
-                assert tab.complaints() == [], where
-                requests = tab.requests()
-                assert all(url.startswith(("file:", "data:")) for url in requests), requests
-                if axe is not None and width != 800:
-                    assert tab.faults(axe) == [], where
+        for name, width, dark in (
+            ("index.html", 320, True),
+            ("a6.html", 320, False),
+            ("a6.html", 1600, True),
+            ("deviations.html", 800, False),
+            ("symbols.html", 320, True),
+        ):
+            tab.open((tmp_path / name).as_uri(), width=width, dark=dark)
+            tab.value("for (const d of document.querySelectorAll('details')) d.open = true")
+            where = f"{name} at {width}"
+            assert tab.overflow() <= 0, where
+            assert tab.complaints() == [], where
+            requests = tab.requests()
+            assert all(url.startswith(("file:", "data:")) for url in requests), requests
+            if axe is not None and width == 320:
+                assert tab.faults(axe) == [], where
+        for name, text in hostile().items():
+            (tmp_path / f"hostile-{name}").write_text(text, encoding="utf-8")
+        for name in ("index.html", "a6.html", "contradictions.html"):
+            tab.open((tmp_path / f"hostile-{name}").as_uri(), width=800, dark=False)
+            assert tab.value("typeof hurt") == "undefined"
         tab.open((tmp_path / "index.html").as_uri(), width=800, dark=False)
         tab.value(
             "document.getElementById('search').value = 'eq21';"

@@ -1,8 +1,9 @@
 """Documents generated from the spec: ``python -m drifting_parity.catalogue.documents``.
 
 ``spec/README.md`` says for each clause which function of the reference carries it out, where it
-stands in the implementation, and what checks it; ``spec/AMBIGUITIES.md`` has every contradiction
-with its measured effect. Both are committed, and a test holds them to what is generated.
+stands in the implementation, and what checks it; ``spec/AMBIGUITIES.md`` has a line for every
+contradiction, which links to its page. Both are committed, and a test holds them to what is
+generated.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from typing import Final
 import drifting_spec
 from drifting_parity.catalogue import sources
 from drifting_parity.catalogue.check_index import indexed
-from drifting_parity.catalogue.effects import in_digits
 from drifting_parity.catalogue.sources import Marked
-from drifting_parity.witnesses import Effect, measure
+from drifting_parity.pages.book import KINDS as KIND_PAGES
 from drifting_spec.registry import Clause, Delta, Misprint, Spec, load
 from drifting_spec.table8 import COLUMNS
 
@@ -34,8 +34,8 @@ def readme() -> str:
 
 
 def ambiguities() -> str:
-    """Write ``spec/AMBIGUITIES.md``: the contradictions, and what they amount to, measured."""
-    return _joined(_ambiguities(load(), measure()))
+    """Write ``spec/AMBIGUITIES.md``: a line for each contradiction, which links to its page."""
+    return _joined(_ambiguities(load()))
 
 
 DOCUMENTS: Final[dict[str, Callable[[], str]]] = {
@@ -209,61 +209,37 @@ def _misprints(misprints: Iterable[Misprint]) -> Lines:
 
 _HEADINGS: Final = {
     "paper": "Inside the paper",
-    "seed": "The seed repository against the paper",
     "release": "The authors' release against the paper",
+    "seed": "The seed repository against the paper",
 }
 
 
-def _ambiguities(spec: Spec, effects: Sequence[Effect]) -> Lines:
+def _ambiguities(spec: Spec) -> Lines:
     yield "# Where the paper contradicts itself, and where code departs from it"
     yield ""
     yield GENERATED
     yield ""
     yield (
-        "Each entry has the places that disagree, the readings they admit, which of them the "
+        "One line each. The ids link to the pages that `make pages` (or `drifting-parity pages "
+        "spec/pages`) writes: the places that disagree, the readings they admit, which of them the "
         "presets `paper`, `release` and `seed` take and why, and what it amounts to, measured on "
-        "the reference each time a report runs. An effect outside its band fails "
-        "`drifting-parity gate`. Where no number can decide, the entry says why."
+        "the reference, with plots. `drifting-parity explain P-01` prints an entry without them. "
+        "An effect outside its band fails `drifting-parity gate`."
     )
     yield ""
     for kind, heading in _HEADINGS.items():
         yield f"## {heading}"
         yield ""
-        for delta in spec.deltas.values():
-            if delta.kind == kind:
-                yield from _delta(delta, [e for e in effects if e.witness.delta == delta.id])
+        deltas = (delta for delta in spec.deltas.values() if delta.kind == kind)
+        heads = ("id", "what", "effect", "measured", "touches")
+        yield from _table(heads, (_delta(delta) for delta in deltas))
 
 
-def _delta(delta: Delta, effects: Sequence[Effect]) -> Lines:
-    yield f"### {delta.id} {delta.title}"
-    yield ""
-    yield delta.statement
-    yield ""
-    for place in delta.places:
-        yield f"- {place.where}: {place.says}"
-    yield ""
-    yield "Readings:"
-    for note in delta.readings:
-        yield f"- *{note.reading}*: {note.meaning}"
-    yield ""
-    yield "Taken:"
-    for preset in ("paper", "release", "seed"):
-        yield f"- `{preset}`: {getattr(delta.takes, preset)}"
-    yield ""
-    touched = [*delta.clauses, *delta.axes]
-    if touched:
-        yield f"Touches {', '.join(touched)}."
-        yield ""
-    yield f"Effect: {delta.effect}"
-    yield ""
-    if delta.undecidable:
-        yield f"No number decides it: {delta.undecidable}"
-        yield ""
-        return
-    rows = (
-        (e.id, e.witness.measures, in_digits(e), e.witness.unit, e.witness.band) for e in effects
-    )
-    yield from _table(("measurement", "what it is", "measured", "unit", "band"), rows)
+def _delta(delta: Delta) -> tuple[str, ...]:
+    place = f"pages/{KIND_PAGES[delta.kind]}#{delta.id}"
+    measured = f"{len(delta.witness)}×" if delta.witness else "undecidable"
+    touched = ", ".join((*delta.clauses, *(f"`{axis}`" for axis in delta.axes)))
+    return f"[{delta.id}]({place})", delta.title, delta.effect, measured, touched
 
 
 def main() -> None:

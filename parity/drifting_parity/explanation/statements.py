@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
+from drifting_parity.cases import LossCase
 from drifting_parity.explanation.answers import relative, value_error, whole_error
 from drifting_parity.explanation.data import DeviationStatement, ReadingStatement
 from drifting_parity.explanation.hypothesis import DIALS, LOSS_AXES, Hypothesis, Use
@@ -278,10 +279,15 @@ def _rivals(hypothesis: Hypothesis, use: Use, rivals: Sequence[Hypothesis]) -> I
 
 
 @cache
-def _table8() -> Probe:
+def table8_case() -> LossCase:
+    """The case on which effects are measured: of Table 8's sizes, but for the number of labels."""
     sizes, temperatures = (2, 64, 64, 16, 2, 320), (0.02, 0.05, 0.2)
-    case = loss_case("table-8", 8, sizes, temperatures, spread=1.5, weight="label")
-    return Probe("Table 8's sizes", "confirmation", case)
+    return loss_case("table-8", 8, sizes, temperatures, spread=1.5, weight="label")
+
+
+@cache
+def _table8() -> Probe:
+    return Probe("Table 8's sizes", "confirmation", table8_case())
 
 
 @cache
@@ -322,4 +328,5 @@ __all__ = [
     "reading_effect",
     "reading_statements",
     "simplified",
+    "table8_case",
 ]

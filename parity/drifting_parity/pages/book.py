@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from drifting_parity.catalogue import effects, sources
 from drifting_parity.catalogue.check_index import IndexedCheck, indexed
+from drifting_parity.catalogue.curves import (
+    Shipped,
+    ShippedExample,
+    shipped_curves,
+    shipped_effects,
+    shipped_examples,
+)
 from drifting_parity.catalogue.sources import Marked
+from drifting_parity.pages.plots import Layer, Mark, plot
 from drifting_spec import PRESETS
 from drifting_spec.registry import (
     Axis,
@@ -22,6 +30,7 @@ from drifting_spec.registry import (
     Delta,
     Deviation,
     ReadingNote,
+    Result,
     Spec,
     Symbol,
     Witness,
@@ -126,6 +135,7 @@ class Book:
         places |= {item.id: KINDS[item.kind] for item in spec.deltas.values()}
         places |= {item.id: KINDS[spec.deltas[item.delta].kind] for item in spec.witnesses.values()}
         places |= dict.fromkeys(spec.deviations, "deviations.html")
+        places |= dict.fromkeys(spec.misprints, "contradictions.html")
         places |= {item.id: "checks.html" for item in self.checks if item.id not in places}
         return {identifier: f"{file}#{identifier}" for identifier, file in places.items()}
 
@@ -235,6 +245,19 @@ class Book:
         """The measured effects of a delta."""
         return [Measured(self.spec.witnesses[name], self._numbers[name]) for name in delta.witness]
 
+    def plots(self, identifier: str) -> list[tuple[Markup, str]]:
+        """The plots of a delta or a deviation, and the sentence beside each."""
+        curves = (item for item in shipped_curves() if item.id == identifier)
+        return [(_drawn(item), item.says) for item in curves]
+
+    def examples(self, section: str) -> list[ShippedExample]:
+        """The examples of a section, to follow by hand."""
+        return [item for item in shipped_examples() if item.section == section]
+
+    def effects_of(self, deviation: Deviation) -> tuple[tuple[str, str], ...]:
+        """What a deviation does at Table 8's sizes: (variant, what it does); () if unmeasured."""
+        return shipped_effects().get(deviation.id, ())
+
     def deviations_by_stage(self) -> dict[str, list[Deviation]]:
         """The deviations by the stage at which they show, in the order of the catalogue."""
         stages: dict[str, list[Deviation]] = {}
@@ -258,6 +281,10 @@ class Book:
             for item in self.spec.symbols.values()
             if any(clause.section == section for clause in self.holding(item))
         ]
+
+    def results_of(self, clause: Clause) -> list[Result]:
+        """The numbers that the paper reports in a table of results."""
+        return [item for item in self.spec.results if item.table == clause.id]
 
     def words(self, clause: Clause) -> str:
         """What a clause is found by on its page."""
@@ -299,6 +326,15 @@ class Book:
         package = item.module.partition(".")[0]
         inside = item.path.parts[len(item.path.parts) - 1 - item.path.parts[::-1].index(package) :]
         return f"{'/'.join(inside)}, line {item.line}"
+
+
+def _drawn(curve: Shipped) -> Markup:
+    layers = [Layer(label, x, y) for label, x, y in curve.series]
+    marks = [Mark(label, x=x) for label, x in curve.marks]
+    return plot(
+        curve.title, layers, x=curve.x, y=curve.y,
+        log_x=curve.log_x, log_y=curve.log_y, marks=marks,
+    )  # fmt: skip
 
 
 def _holds(tex: str, core: str) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from drifting_parity.pages.book import PAGES, Book, section_file, section_name
 from drifting_parity.pages.environment import render
+from drifting_spec.table8 import COLUMNS
 
 
 def pages(book: Book | None = None) -> dict[str, str]:
@@ -49,6 +50,7 @@ def _page(book: Book, name: str, template: str, context: dict[str, Any]) -> str:
         description=f"{heading}: {paper.title} ({paper.authors}), clause by clause.",
         others=PAGES,
         linked=book.linked,
+        columns=COLUMNS,
         section_file=section_file,
         section_name=section_name,
         **context,
