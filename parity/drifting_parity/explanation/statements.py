@@ -17,6 +17,7 @@ from drifting_parity.explanation.probes import Probe, loss_case
 from drifting_parity.explanation.search import Search
 from drifting_parity.explanation.stages import FACTORS, all_options, stage_of
 from drifting_parity.explanation.vectors import evidence
+from drifting_parity.suspects import ALL
 from drifting_spec import AXES, Readings
 
 APART: Final = 10
@@ -186,6 +187,7 @@ def deviation_statements(
             alike=tuple(
                 dict.fromkeys(
                     (
+                        *_same_code(use),
                         *_alike(search, hypothesis, use, probes),
                         *_rivals(hypothesis, use, rivals),
                         *(factors if use.key in FACTORS else ()),
@@ -198,6 +200,13 @@ def deviation_statements(
         for use in (hypothesis.uses if of is None else of)
         if use.key not in DIALS
     )
+
+
+def _same_code(use: Use) -> Iterator[str]:
+    """Other catalogued suspects that are this one at another size."""
+    for key, item in ALL.items():
+        if item.change is use.suspect.change and item.id != use.suspect.id:
+            yield key
 
 
 def _title(use: Use) -> str:
