@@ -95,11 +95,11 @@ def test_the_json_has_the_schema(own: Explanation) -> None:
     data = json.loads(json.dumps(own.as_json(), allow_nan=False))
     assert list(data) == [
         "schema", "implementation", "explained", "dtype", "readings", "deviations", "dials",
-        "unexplained", "range", "confirmation", "not_seen",
+        "unexplained", "range", "confirmation", "not_seen", "notes",
     ]  # fmt: skip
     assert data["schema"] == 2
     assert [item["axis"] for item in data["readings"]] == list(AXES)
-    assert set(data["readings"][0]) == {"axis", "reading", "seen", "alike"}
+    assert set(data["readings"][0]) == {"axis", "reading", "seen", "alike", "evidence", "effect"}
     assert set(data["range"][0]) == {"probe", "holds"}
     assert set(data["confirmation"]) == {
         "cases", "worst_value", "worst_gradient", "largest_sizes",
@@ -109,7 +109,7 @@ def test_the_json_has_the_schema(own: Explanation) -> None:
 def test_deviations_dials_and_what_is_open_have_the_schema() -> None:
     data = fingerprint(SuspectAdapter(ALL["D26"])).as_json()
     assert set(data["deviations"][0]) == {
-        "id", "title", "stage", "clauses", "parameters", "alike", "effect",
+        "id", "key", "title", "stage", "clauses", "parameters", "alike", "effect", "mend",
     }  # fmt: skip
     odd = fingerprint(of_book(MedianScale())).as_json()
     assert set(odd["dials"][0]) == {"name", "stage", "value", "law"}

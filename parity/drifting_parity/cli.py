@@ -91,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_fingerprint(commands)
     _add_gate(commands)
+    _add_compare(commands)
     explain = commands.add_parser(
         "explain",
         help="say what a clause, a reading, a delta, a deviation or a check is",
@@ -258,6 +259,36 @@ def _add_gate(commands: Any) -> None:
     )
 
 
+def _add_compare(commands: Any) -> None:
+    command = commands.add_parser(
+        "compare",
+        help="set implementations, or saved reports, beside one another",
+        description="Set several implementations beside one another: what explains each, the "
+        "stages of the computation, the clauses in which one is not as asked.",
+        epilog="exit status: 1 where one breaks parity, else 3 where one could not be judged",
+        allow_abbrev=False,
+    )
+    option = command.add_argument
+    option(
+        "subjects",
+        metavar="SUBJECT",
+        nargs="+",
+        help="KIND:TARGET as for report, or a file that report --format json wrote",
+    )
+    option(
+        "--readings",
+        metavar="SET",
+        default="paper",
+        help="what to hold those to that are judged now: a preset and changes (default: paper)",
+    )
+    option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
+    option("--quick", action="store_true", help="fewer cases for each check")
+    _add_limits(command)
+    option("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    option("--output", metavar="FILE", help="write it there, whole or not at all")
+    option("-v", "--verbose", action="store_true", help="show every clause, not what fails alone")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
@@ -294,6 +325,10 @@ def _run(options: argparse.Namespace) -> int:
         from drifting_parity.commands.fingerprint import run_fingerprint
 
         return run_fingerprint(options)
+    if options.command == "compare":
+        from drifting_parity.commands.compare import compare
+
+        return compare(options)
     if options.command == "gate":
         from drifting_parity.commands.gate import run_gate
 

@@ -88,7 +88,7 @@ def make_request(options: argparse.Namespace) -> Request:
         hint = nearest(options.clause, ids, "see `drifting-parity list clauses`")
         raise CommandError(f"--clause: no clause matches {options.clause!r}; {hint}")
     adapter = load_named(options.implementation, limits(options))
-    dtype = options.dtype or ("float64" if "float64" in adapter.dtypes else adapter.dtypes[0])
+    dtype = options.dtype or usual_dtype(adapter)
     _offered("--dtype", dtype, dtype, adapter, adapter.dtypes)
     _offered("--device", options.device, options.device.partition(":")[0], adapter, adapter.devices)
     return Request(
@@ -100,6 +100,11 @@ def make_request(options: argparse.Namespace) -> Request:
         quick=options.quick,
         clause_glob=options.clause,
     )
+
+
+def usual_dtype(adapter: Adapter) -> DType:
+    """The arithmetic that an adapter is judged in where none is asked for."""
+    return "float64" if "float64" in adapter.dtypes else adapter.dtypes[0]
 
 
 def limits(options: argparse.Namespace) -> Limits:

@@ -122,18 +122,22 @@ class Explanation:
                     "reading": item.reading,
                     "seen": item.seen,
                     "alike": list(item.alike),
+                    "evidence": item.evidence,
+                    "effect": item.effect,
                 }
                 for item in self.readings
             ],
             "deviations": [
                 {
                     "id": item.id,
+                    "key": item.key,
                     "title": item.title,
                     "stage": item.stage,
                     "clauses": list(item.clauses),
                     "parameters": dict(item.parameters),
                     "alike": list(item.alike),
                     "effect": item.effect,
+                    "mend": item.mend,
                 }
                 for item in self.deviations
             ],
@@ -158,4 +162,5 @@ class Explanation:
                 "largest_sizes": dict(self.confirmation.largest_sizes),
             },
             "not_seen": list(self.not_seen),
+            "notes": list(self.notes),
         }

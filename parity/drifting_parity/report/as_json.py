@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from drifting_parity.measure import Measurement, json_number
 from drifting_parity.report.data import ClauseReport, Report
+from drifting_parity.report.screen import concluded
+from drifting_parity.report.stages import stage_reports
 from drifting_parity.witnesses.core import Effect
 
 SCHEMA_VERSION: Final = 2
@@ -71,6 +73,7 @@ _HOLD: Final = frozenset({"conforms", "by definition"})
 
 def to_json(report: Report) -> dict[str, Any]:
     """The report as plain data that follows ``report.schema.json``."""
+    kind, phrase = concluded(report)
     return {
         "schema": SCHEMA_VERSION,
         "paper": dict(report.paper),
@@ -80,6 +83,8 @@ def to_json(report: Report) -> dict[str, Any]:
             "readings_expected": report.readings,
             "readings_observed": report.observed_readings,
         },
+        "outcome": {"kind": kind, "text": phrase, "exit_status": report.exit_status},
+        "stages": [stage.as_json() for stage in stage_reports(report)],
         "environment": dict(report.environment),
         "explanation": None if report.explanation is None else report.explanation.as_json(),
         "clauses": [_clause(clause) for clause in report.clauses],

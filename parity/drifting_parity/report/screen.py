@@ -29,35 +29,46 @@ class Line:
     hang: int = 0
 
 
-def first_screen(report: Report) -> list[Line]:
-    """Lines of the first screen, the outcome first."""
-    return [outcome(report), *_explained(report), *_unobserved(report), *_counted(report)]
+def first_screen(report: Report, width: int = 0) -> list[Line]:
+    """Lines of the first screen, the outcome first; what is said of the code in ``width``."""
+    explained = _explained(report, width or NARROWEST)
+    return [outcome(report), *explained, *_unobserved(report), *_counted(report)]
+
+
+Outcome = Literal["conforms", "readings", "deviates", "unexplained", "not judged"]
+"""How an implementation stands to what it is held to, in one word or two."""
 
 
 def outcome(report: Report) -> Line:
     """Say in one line how the implementation stands to what it is held to."""
-    name = report.implementation
+    kind, phrase = concluded(report)
+    role: dict[Outcome, Role] = {"conforms": "good", "readings": "other"}
+    return Line(f"drifting-parity: {report.implementation} {phrase}", role.get(kind, "bad"))
+
+
+def concluded(report: Report) -> tuple[Outcome, str]:
+    """How the implementation stands to what it is held to: in a word, and as the end of a line."""
     held = "the paper" if report.readings == "paper" else f"readings {report.readings}"
     status = report.exit_status
     if report.unanswered:
-        return Line(f"drifting-parity: {name} could not be judged: {report.unanswered}", "bad")
+        return "not judged", f"could not be judged: {report.unanswered}"
     if status == 3:
-        return Line(f"drifting-parity: {name} was not judged: it lets no clause be observed", "bad")
+        return "not judged", "was not judged: it lets no clause be observed"
     broken = any(item.verdict in {"deviates", "raises"} for item in report.of_implementation)
     told = report.explanation
     if status == 1 and (broken or report.misconduct or (told is not None and told.deviations)):
-        return Line(f"drifting-parity: {name} deviates from {held}", "bad")
+        return "deviates", f"deviates from {held}"
     if status == 1 and report.unlike:
-        return Line(f"drifting-parity: {name} computes something that nothing explains", "bad")
+        return "unexplained", "computes something that nothing explains"
     if status == 1:
-        return Line(f"drifting-parity: {name} takes other readings than {held}", "other")
-    return Line(f"drifting-parity: {name} conforms to {held}", "good")
+        return "readings", f"takes other readings than {held}"
+    return "conforms", f"conforms to {held}"
 
 
-def _explained(report: Report) -> Iterator[Line]:
+def _explained(report: Report, width: int) -> Iterator[Line]:
     if report.explanation is None:
         return
-    for text in statement_lines(report.explanation, NARROWEST):
+    for text in statement_lines(report.explanation, width):
         indent = len(text) - len(text.lstrip())
         yield Line(text.strip(), "plain", indent)
 

@@ -39,6 +39,11 @@ def number(value: float) -> str:
     return f"{value:.2g}"
 
 
+def off(size: float) -> str:
+    """How far an answer is off: ``3.2e-07 off``, or that it is no number of the right shape."""
+    return f"{size:.1e} off" if size < math.inf else "not a number or of another shape"
+
+
 def entry(value: float) -> str:
     """Write an array's entry with the digits that tell it from its neighbours."""
     return f"{value:.10g}"
