@@ -45,7 +45,7 @@ def test_what_code_says_is_escaped() -> None:
     text = page("<p>{{ said }}</p><p>{{ said | prose }}</p>", said=HOSTILE)
     assert "<img" not in text
     assert text.count("<script") == 1
-    assert "49" not in re.sub(r"(?s)<style>.*?</style>", "", text)
+    assert text.count("{{ 7 * 7 }}") == 2
 
 
 def test_plots_escape_what_they_are_given() -> None:

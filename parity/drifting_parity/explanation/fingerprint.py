@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 import time
@@ -29,7 +30,13 @@ from drifting_parity.explanation.matrix import read
 from drifting_parity.explanation.model import Model
 from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
 from drifting_parity.explanation.search import Scored, Search
-from drifting_parity.explanation.stages import all_options, between_temperatures, options
+from drifting_parity.explanation.stages import (
+    FACTORS,
+    SAME_KERNEL,
+    all_options,
+    between_temperatures,
+    options,
+)
 from drifting_parity.explanation.statements import (
     deviation_statements,
     reading_statements,
@@ -240,9 +247,30 @@ def _explained(search: Search, probes: list[Probe], starts: list[Hypothesis]) ->
     track = _staged(search, probes, starts)
     if not track.unexplained:
         best, track.ranges = _ranged(search, track.hypotheses, probes)
+        if not all(item.holds for item in track.ranges):
+            best, track.ranges = _without_fitted(search, best, track)
         best = simplified(search, best, track.usable)
         track.hypotheses = [best, *(item for item in track.hypotheses if item != best)]
     return track
+
+
+def _without_fitted(
+    search: Search, best: Hypothesis, track: _Track
+) -> tuple[Hypothesis, list[RangeStatement]]:
+    """Without sizes that extreme probes alone show, where these are not all explained by them.
+
+    A size can be fitted to some of what something else does.
+    """
+    ordinary = [probe for probe in track.probes if probe.stage != "range"]
+    for use in best.uses:
+        simpler = best.without(use.key)
+        if use.suspect.parameters and search.fits(simpler, ordinary):
+            best = simpler
+    extreme = _of_stage(track.probes, "range")
+    return best, [
+        RangeStatement(probe.name, search.misfit(best, probe) <= search.tolerance)
+        for probe in extreme
+    ]
 
 
 def _tried(search: Search, loss: _Track, seed: int, stock: Stock) -> Trial:
@@ -309,6 +337,11 @@ def _said(
             if all(use in item.uses for item in main.hypotheses)
         ]
         deviations = deviation_statements(search, main.hypotheses[0], main.usable, (), of=shared)
+    if main.unexplained or main.dials:
+        deviations = tuple(
+            replace(item, alike=(*item.alike, *SAME_KERNEL.get(item.key, ())))
+            for item in deviations
+        )
     if main is of_field or of_field.unexplained or not of_field.probes:
         return statements, deviations
     # What the loss does not show, or shows nothing of, the field may.
@@ -322,8 +355,23 @@ def _said(
         elif statement.reading != statements[axis].reading or statement.alike:
             statements[axis] = _narrowed(statements[axis], statement)
     known = {item.key for item in deviations}
-    others = deviation_statements(search, of_field.hypotheses[0], of_field.usable, ())
-    return statements, (*deviations, *(_alone(i) for i in others if i.key not in known))
+    others = [
+        item
+        for item in deviation_statements(search, of_field.hypotheses[0], of_field.usable, ())
+        if item.key not in known and not _is_the_mask(item, statements.get("self_mask"))
+    ]
+    return statements, (*deviations, *(_alone(item) for item in others))
+
+
+def _is_the_mask(item: DeviationStatement, mask: ReadingStatement | None) -> bool:
+    """Whether a size added to a sample's own pair is the mask that was seen, but for an epsilon."""
+    added = {"add_100": 100.0, "add_1e6": 1e6}
+    sizes = [added[name] for name in (mask.reading, *mask.alike) if name in added] if mask else []
+    return item.id == "D05" and any(
+        isinstance(value, float) and abs(value / size - 1) < 1e-4
+        for value in item.parameters.values()
+        for size in sizes
+    )
 
 
 def _otherwise(of_field: ReadingStatement, of_loss: ReadingStatement) -> DeviationStatement:
@@ -424,10 +472,26 @@ def _dialled(
         if measured.hypothesis is None:
             continue
         if search.fits(measured.hypothesis, (*done, *of_stage)):
+            catalogued = _two_factors(search, hypothesis, (*done, *of_stage))
+            if catalogued is not None:
+                return [catalogued]
             track.dials += measured.dials
             return [measured.hypothesis]
     track.dials += plain
     return []
+
+
+def _two_factors(
+    search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]
+) -> Hypothesis | None:
+    """Two catalogued factors that together are what a dial measures as one."""
+    factors = [item for item in all_options() if item.name in FACTORS]
+    for one, two in itertools.combinations(factors, 2):
+        first = one.apply(hypothesis)
+        both = None if first is None else two.apply(first)
+        if both is not None and search.fits(both, probes):
+            return both
+    return None
 
 
 def _matrix(search: Search, probes: Sequence[Probe]) -> tuple[DialStatement, ...]:
@@ -474,7 +538,7 @@ def _ranged(
             break
         changed = [
             item
-            for base in bases[:4]
+            for base in _with_and_without(bases[:4])
             for option in options("range")
             if (item := option.apply(base)) is not None and item not in known
         ]
@@ -497,6 +561,12 @@ def _ranged(
         for probe in extreme
     ]
     return best, statements
+
+
+def _with_and_without(bases: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Hypotheses, and each without one of its sizes, in whose place another may stand."""
+    fewer = [base.without(use.key) for base in bases for use in base.uses if use.suspect.parameters]
+    return list(dict.fromkeys([*bases, *fewer]))
 
 
 def _taken(asked: Readings, statements: dict[str, ReadingStatement]) -> Readings:

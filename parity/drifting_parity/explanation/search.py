@@ -14,6 +14,7 @@ from drifting_parity.explanation.hypothesis import Hypothesis, Option
 from drifting_parity.explanation.model import Model, fit, own_direction
 from drifting_parity.explanation.probes import Probe
 from drifting_parity.explanation.subject import Subject
+from drifting_parity.suspects import ALL
 from drifting_spec import Readings
 
 DEPTH = 3
@@ -243,12 +244,13 @@ class Search:
         """The size from a grid around the usual one."""
         usual = _size(hypothesis, key, name)
         sign = -1.0 if usual < 0 else 1.0
-        if name.startswith("power"):
+        if "power" in name:
             grid = [-1.0, -0.5, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
         else:
             grid = [sign * abs(usual) * 10.0**power for power in range(-6, 7)]
         trials = [hypothesis, *(hypothesis.tuned(key, name, value) for value in grid)]
-        return min(trials, key=lambda item: self.quick(item, [probe]))
+        factor = self._factor(hypothesis, probe)
+        return min(trials, key=lambda item: self.quick(item, [probe], factor))
 
     def _fitted(
         self,
@@ -264,11 +266,14 @@ class Search:
         def at(values: Sequence[float]) -> Hypothesis:
             changed = hypothesis
             for (key, name), sign, value in zip(sizes, signs, values, strict=False):
-                changed = changed.tuned(key, name, sign * value)
+                # Nobody writes other powers: one that fits better fits what it does not explain.
+                power = "power" in name and key in ALL
+                size = round(4.0 * value) / 4.0 if power else value
+                changed = changed.tuned(key, name, sign * size)
             return changed
 
         if probe.view == "dialled direction":
-            factor = self.model.nearest(hypothesis, probe, observed)[0]
+            factor = self.model.dialled(hypothesis, probe, observed)[0]
             fitted, _ = fit(
                 lambda values: self.model.directions(at(values), probe, [values[-1]])[0],
                 observed.direction,

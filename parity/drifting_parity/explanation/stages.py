@@ -51,6 +51,8 @@ _ALSO: Final = {
     "D21:root-mean-square": ("drift scale",),
     "D13:total": ("field", "locations"),
     "D41:flattened": ("weights",),
+    # A small one shows where samples coincide alone.
+    "D66:distance-under-root": ("range",),
 }
 FACTORS: Final = (
     "temperature_scaling=sqrt_channels", "temperature_scaling=raw", "channel_reduction=mean",
@@ -60,6 +62,15 @@ FACTORS: Final = (
 )  # fmt: skip
 """Changes that multiply the temperature, S, λ or the loss by a factor: several of them together
 may be the same as others."""
+SAME_KERNEL: Final[dict[str, tuple[str, ...]]] = {
+    # 1 − cos is half the squared distance on the sphere; the factor is S's.
+    "D21:cosine": (
+        "D21:sphere-distance with D19:everywhere",
+        "D21:sphere-distance with D19:kernel",
+    ),
+}
+"""Two suspects that have the kernel of one and differ from it in a factor, which is open where the
+length of the gradient is not explained."""
 
 
 def searched() -> list[Suspect]:

@@ -22,21 +22,34 @@ from drifting_spec import AXES, Readings
 APART: Final = 10
 """Two hypotheses are told apart where they differ by this many tolerances."""
 
+NEARLY: Final = 1e-3
+"""A misfit up to which other sizes of the same suspects are worth a try."""
+
 
 def simplified(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Hypothesis:
-    """Without the changes that explain nothing."""
+    """Without the changes that explain nothing, or nothing that other sizes do not explain."""
     for use in hypothesis.uses:
-        simpler = hypothesis.without(use.key)
-        if search.fits(simpler, probes):
-            hypothesis = simpler
+        simpler = _fitting(search, hypothesis.without(use.key), probes)
+        hypothesis = simpler or hypothesis
     for axis in search.asked.differing(hypothesis.readings):
-        simpler = hypothesis.with_reading(axis, getattr(search.asked, axis))
-        fewer = simpler is not None and (
-            simpler.changes(search.asked) < hypothesis.changes(search.asked)
-        )
-        if simpler is not None and fewer and search.fits(simpler, probes):
-            hypothesis = simpler
+        changed = hypothesis.with_reading(axis, getattr(search.asked, axis))
+        if changed is None or changed.changes(search.asked) >= hypothesis.changes(search.asked):
+            continue
+        simpler = _fitting(search, changed, probes)
+        hypothesis = simpler or hypothesis
     return _merged(search, hypothesis, probes)
+
+
+def _fitting(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Hypothesis | None:
+    """The hypothesis if it explains the probes, as it is or at other sizes of its suspects."""
+    if search.fits(hypothesis, probes):
+        return hypothesis
+    if not any(use.suspect.parameters for use in hypothesis.uses):
+        return None
+    if max(search.misfit(hypothesis, probe) for probe in probes) > NEARLY:
+        return None
+    tuned = search.tune(hypothesis, probes)
+    return tuned if tuned is not None and search.fits(tuned, probes) else None
 
 
 def _merged(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Hypothesis:

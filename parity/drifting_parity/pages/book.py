@@ -77,6 +77,24 @@ GREEK: Final[Mapping[str, str]] = {
 }
 """What a symbol is called by who has no key for it."""
 
+ALSO: Final[Mapping[str, str]] = {
+    "several": "multiple",
+    "guidance": "cfg",
+    "epsilon": "eps",
+    "each label": "per-label",
+    "whole batch": "global",
+    "frozen": "stopgrad stop-gradient detach sg",
+    "constant in the gradient": "stopgrad stop-gradient detach sg",
+    "stop-gradient": "stopgrad detach",
+    "moving average": "ema",
+    "root mean square": "rms",
+    "mean squared error": "mse",
+    "distance": "cdist",
+    "generated samples": "fake",
+    "positives": "real",
+}
+"""What an entry that says the one is looked for by as well."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -296,7 +314,8 @@ class Book:
         """Everything that can be searched for, clauses first."""
         spec = self.spec
         for clause in spec.clauses.values():
-            words = (clause.statement, clause.formula, section_name(clause.section))
+            label = spec.rows[clause.id].label if clause.id in spec.rows else ""
+            words = (clause.statement, clause.formula, section_name(clause.section), label)
             yield self._entry(clause.id, clause.title, "clause", words)
         for name, title in spec.sections.items():
             yield Entry(section_name(name), title, "section", section_file(name), "")
@@ -347,6 +366,6 @@ def _holds(tex: str, core: str) -> bool:
 
 
 def _spoken(text: str) -> str:
-    """A text with the names of its Greek letters and signs added, each once."""
-    names = " ".join(name for sign, name in GREEK.items() if sign in text)
-    return f"{' '.join(text.split())} {names}".strip()
+    """A text with the names of its signs and other words for what it says added, each once."""
+    names = (name for said, name in {**GREEK, **ALSO}.items() if said in text)
+    return f"{' '.join(text.split())} {' '.join(names)}".strip()

@@ -44,27 +44,48 @@
   };
 
   // Search over all pages: entries of id, title, words and address, in the page itself.
+  const KINDS = ['symbol', 'section', 'clause', 'readings', 'difference', 'deviation', 'check'];
+  const fold = (text) => text.toLowerCase().replace(/iz(?=e|ing|ation)/g, 'is');
+  const bare = (text) => fold(text).replace(/[^\p{L}\p{N}]/gu, '').replace(/(?<!\d)0+(?=\d)/g, '');
+  const tokens = (text) => text.split(/[\s()[\]{},;:=·|'"]+|\.(?!\d)/).filter(Boolean);
+  const stem = (word) => (word.length > 5 ? word.replace(/(?:isation|ation|is(?:e|ed|es|ing)|ing|ed|s)$/, '') : word);
+
+  // How well an entry answers, less is better; Infinity if it does not.
+  const distance = (entry, query) => {
+    const kind = KINDS.indexOf(entry.kind) / 10 + (entry.kind === 'check' ? 3 : 0);
+    const number = /^\(?(?:eq(?:uation|n)?\.?)?\s*\(?(\d+)\)?$/i.exec(query);
+    const name = bare(number ? `eq${number[1]}` : query);
+    if (name && (entry.bare === name || entry.letter === query.toLowerCase())) return 0;
+    if (query.length === 1) return entry.exact.has(query) ? 2 + kind : Infinity;
+    const asked = tokens(fold(query));
+    if (name.length > 1 && entry.bare.startsWith(name)) return 1 + kind;
+    if (!asked.length || !asked.every((word) => entry.text.includes(stem(word)))) return Infinity;
+    if (asked.every((word) => entry.heading.has(word))) return 2 + kind;
+    if (asked.every((word) => entry.title.includes(stem(word)))) return 3 + kind;
+    return (asked.every((word) => entry.tokens.has(word)) ? 4 : 5) + kind;
+  };
+
   const search = (input) => {
     const entries = JSON.parse(document.getElementById(input.dataset.search).textContent)
-      .map((entry) => ({ ...entry, text: `${entry.id} ${entry.title} ${entry.words}`.toLowerCase() }));
+      .map((entry) => {
+        const all = `${entry.id} ${entry.title} ${entry.words}`;
+        const symbol = entry.kind === 'symbol';
+        const [text, title] = [fold(all), fold(symbol ? entry.id : `${entry.id} ${entry.title}`)];
+        return {
+          ...entry, text, letter: symbol ? entry.words.split(' ')[0].toLowerCase() : null, shown: `${entry.id} ${entry.title}`, title, bare: bare(entry.id),
+          heading: new Set(tokens(title)), tokens: new Set(tokens(text)), exact: new Set(tokens(all)),
+        };
+      });
     const list = document.getElementById(input.dataset.results);
-    const bare = (text) => text.toLowerCase().replace(/[^\p{L}\p{N}]/gu, '');
-    const rank = (entry, query) => {
-      if (bare(entry.id) === bare(query)) return 0;
-      if (bare(entry.id).startsWith(bare(query))) return 1;
-      return entry.title.toLowerCase().includes(query) ? 2 : 3;
-    };
     const apply = () => {
-      const query = input.value.trim().toLowerCase();
-      const found = !query ? [] : entries
-        .filter((entry) => words(query).every((word) => entry.text.includes(word))
-          || (bare(query) && bare(entry.id).startsWith(bare(query))))
-        .sort((a, b) => rank(a, query) - rank(b, query));
-      list.replaceChildren(...found.slice(0, 40).map((entry) => {
+      const query = input.value.trim().replace(/sqrt\(([^()]*)\)/g, '√$1');
+      const found = !query ? [] : entries.map((entry) => [distance(entry, query), entry])
+        .filter(([far]) => far < Infinity).sort(([a], [b]) => a - b);
+      list.replaceChildren(...found.slice(0, 40).map(([, entry]) => {
         const item = document.createElement('li');
         const link = document.createElement('a');
         link.href = entry.href;
-        link.textContent = `${entry.id} ${entry.title}`;
+        link.textContent = entry.shown;
         const kind = document.createElement('span');
         kind.className = 'kind';
         kind.textContent = entry.kind;
