@@ -27,6 +27,7 @@ BROKEN_PIPE: Final = 141
 """What a shell shows for a program that SIGPIPE ended."""
 
 FORMATS: Final = ("terminal", "json", "markdown")
+PAGES: Final = (*FORMATS, "html")
 DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
 KINDS: Final = ("clauses", "readings", "deltas", "effects", "deviations", "checks", "cases")
 
@@ -181,7 +182,7 @@ def _add_report(commands: Any) -> None:
         "--dtype", metavar="T", choices=DTYPES, help="its arithmetic: " + ", ".join(DTYPES) +
         " (default: float64, or the first that it offers)",
     )  # fmt: skip
-    option("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    option("--format", choices=PAGES, default="terminal", help="default: terminal")
     option("--output", metavar="FILE", help="write the report there, whole or not at all")
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
@@ -284,7 +285,7 @@ def _add_compare(commands: Any) -> None:
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
     _add_limits(command)
-    option("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    option("--format", choices=PAGES, default="terminal", help="default: terminal")
     option("--output", metavar="FILE", help="write it there, whole or not at all")
     option("-v", "--verbose", action="store_true", help="show every clause, not what fails alone")
 
