@@ -27,6 +27,7 @@ BROKEN_PIPE: Final = 141
 """What a shell shows for a program that SIGPIPE ended."""
 
 FORMATS: Final = ("terminal", "json", "markdown")
+PAGES: Final = (*FORMATS, "html")
 DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
 KINDS: Final = ("clauses", "readings", "deltas", "effects", "deviations", "checks", "cases")
 
@@ -116,6 +117,14 @@ def parser() -> argparse.ArgumentParser:
     pages.add_argument(
         "folder", metavar="DIR", help="where to; it is made if need be, other files in it stay"
     )
+    pages.add_argument(
+        "--add",
+        metavar="PAGE",
+        action="append",
+        default=[],
+        help="an HTML page to put beside them and to link, as report --format html writes it; "
+        "may be given several times",
+    )
     listing = commands.add_parser(
         "list",
         help="list what there is",
@@ -181,7 +190,7 @@ def _add_report(commands: Any) -> None:
         "--dtype", metavar="T", choices=DTYPES, help="its arithmetic: " + ", ".join(DTYPES) +
         " (default: float64, or the first that it offers)",
     )  # fmt: skip
-    option("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    option("--format", choices=PAGES, default="terminal", help="default: terminal")
     option("--output", metavar="FILE", help="write the report there, whole or not at all")
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
@@ -284,7 +293,7 @@ def _add_compare(commands: Any) -> None:
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
     _add_limits(command)
-    option("--format", choices=FORMATS, default="terminal", help="default: terminal")
+    option("--format", choices=PAGES, default="terminal", help="default: terminal")
     option("--output", metavar="FILE", help="write it there, whole or not at all")
     option("-v", "--verbose", action="store_true", help="show every clause, not what fails alone")
 
@@ -344,7 +353,7 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "pages":
         from drifting_parity.commands.pages import write
 
-        text = write(options.folder)
+        text = write(options.folder, options.add)
     elif options.command == "slots":
         from drifting_parity.commands.slots import slots
 

@@ -14,6 +14,7 @@ from drifting_parity.cases import Setting
 from drifting_parity.commands.output import output_path, read_file, write_out, write_whole
 from drifting_parity.commands.report import (
     FILE_WIDTH,
+    can_write_pages,
     judged,
     limits,
     load_named,
@@ -46,6 +47,8 @@ def compare(options: argparse.Namespace) -> int:
             f"compare: {len(given)} given, expected 2 to {len(LETTERS)} implementations or reports"
         )
     output = output_path(options.output)
+    if options.format == "html":
+        can_write_pages()
     entries = {text: read(text) for text in given if not text.startswith(KINDS)}
     readings = parsed_readings(options.readings)
     targets = dict.fromkeys(text for text in given if text.startswith(KINDS))
@@ -112,6 +115,10 @@ def render(comparison: Comparison, form: str, *, to_terminal: bool, verbose: boo
     if form == "json":
         data = comparison_json(comparison)
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if form == "html":
+        from drifting_parity.report.page import comparison_html
+
+        return comparison_html(comparison)
     from drifting_parity.report.comparison_text import markdown, terminal
 
     if form == "markdown":

@@ -33,6 +33,8 @@ BAR_WIDTH = 42
 def report(options: argparse.Namespace) -> int:
     """Carry out the command and return its exit status; :class:`CommandError` for bad usage."""
     output = output_path(options.output)
+    if options.format == "html":
+        can_write_pages()
     request = make_request(options)
     found = judged(request)
     if output is None:
@@ -74,6 +76,10 @@ def render(found: Report, form: str, *, to_terminal: bool, verbose: bool) -> str
         from drifting_parity.report.markdown import markdown
 
         return markdown(found)
+    if form == "html":
+        from drifting_parity.report.page import html
+
+        return html(found)
     from drifting_parity.report.terminal import terminal
 
     width = shutil.get_terminal_size((FILE_WIDTH, 24)).columns
@@ -99,7 +105,17 @@ def make_request(options: argparse.Namespace) -> Request:
         seed=options.seed,
         quick=options.quick,
         clause_glob=options.clause,
+        pictures=options.format == "html",
     )
+
+
+def can_write_pages() -> None:
+    """Refuse to begin where the extra of HTML pages is missing: :class:`CommandError`."""
+    from drifting_parity.pages.environment import environment
+    from drifting_parity.pages.mathml import mathml
+
+    environment()
+    mathml("x")
 
 
 def usual_dtype(adapter: Adapter) -> DType:

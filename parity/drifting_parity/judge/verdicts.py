@@ -28,6 +28,7 @@ from drifting_parity.checks.stages import stage_of
 from drifting_parity.explanation.data import Explanation
 from drifting_parity.judge import axes
 from drifting_parity.judge.clauses import decide, resolved, speaking_for
+from drifting_parity.judge.pictures import draw
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.plain import described, plain
 from drifting_parity.report.data import (
@@ -36,6 +37,7 @@ from drifting_parity.report.data import (
     ClauseReport,
     Report,
 )
+from drifting_parity.report.pictures import Pictures
 from drifting_parity.witnesses import Effect, measure
 from drifting_spec import Readings
 from drifting_spec.registry import Clause, load
@@ -46,7 +48,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What to judge: the implementation's name as given, its adapter, and under which readings."""
+    """What to judge: the implementation's name as given, its adapter, and under which readings.
+
+    ``pictures``: whether what a page plots is measured as well.
+    """
 
     target: str
     adapter: Adapter
@@ -55,6 +60,7 @@ class Request:
     seed: int = 0
     quick: bool = False
     clause_glob: str = "*"
+    pictures: bool = False
 
     def command(self, clause: str) -> str:
         """The command that reproduces what was found about one clause."""
@@ -151,8 +157,12 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
     chosen = [check for check in CHECKS if set(check.clauses) & set(wanted)]
     run = _Run(request.target, context, chosen, progress or _silent)
     effects: tuple[Effect, ...] = ()
+    pictures: Pictures | None = None
     try:
         run.everything()
+        if request.pictures:
+            run.tell("measuring what is plotted", len(chosen))
+            pictures = run.drawn()
         if request.clause_glob == "*":
             run.tell("measuring the effects of deltas", len(chosen))
             effects = measure()
@@ -188,6 +198,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
         explanation=run.explanation,
         conduct=conduct,
         interrupted=interrupted,
+        pictures=pictures,
     )
 
 
@@ -232,6 +243,13 @@ class _Run:
                 self.outcomes.append(run_check(check, judged))
                 self.conduct += self.outcomes[-1].conduct
             self.position += 1
+
+    def drawn(self) -> Pictures:
+        """What a page plots; what the implementation does meanwhile counts for nothing."""
+        context = self.context
+        pictures = draw(context.adapter, context.readings, context.setting, context.capabilities)
+        context.adapter.conduct()
+        return pictures
 
 
 def _as_far_as_judged(

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from drifting_parity.adapters.conduct import Conduct
 from drifting_parity.explanation.data import Explanation
 from drifting_parity.measure import Figure, Measurement
+from drifting_parity.report.pictures import Pictures
 from drifting_parity.witnesses.core import Effect
 
 NO_READING: Final = "what was seen matches no combination of readings: the implementation deviates"
@@ -109,7 +110,7 @@ class Report:
     ``effects`` are those of the deltas, measured on the reference; empty if they were not asked
     for. They say nothing about the implementation. ``explanation`` says what it computes,
     ``conduct`` what it did beside answering. ``interrupted`` says after how many checks the run
-    was, if it was.
+    was, if it was. ``pictures`` are what a page plots, where they were asked for.
     """
 
     implementation: str
@@ -127,6 +128,7 @@ class Report:
     explanation: Explanation | None = None
     conduct: tuple[Conduct, ...] = ()
     interrupted: str = ""
+    pictures: Pictures | None = None
 
     @property
     def of_implementation(self) -> tuple[ClauseReport, ...]:

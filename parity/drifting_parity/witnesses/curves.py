@@ -572,7 +572,7 @@ def release_floor_against_channels() -> Curve:
 @curve
 def release_floors_against_units() -> Curve:
     """The release's value of the loss as the unit of the features changes."""
-    release = RELEASE.with_reading("affinity_floor", "none")
+    release = PAPER.with_reading("floors", "release")
 
     def of(readings: Readings) -> Callable[[float], float]:
         return lambda unit: samples(C=16).scaled(unit).loss(readings).loss
