@@ -7,7 +7,12 @@ from collections import Counter
 
 import pytest
 
-from drifting_parity.catalogue.curves import shipped_curves, shipped_effects, shipped_examples
+from drifting_parity.catalogue.curves import (
+    shipped_curves,
+    shipped_effects,
+    shipped_examples,
+    shipped_reading_effects,
+)
 from drifting_parity.explanation import deviation_effects
 from drifting_parity.suspects import ALL
 from drifting_parity.witnesses import curves
@@ -60,6 +65,11 @@ def test_shipped_effects_are_what_is_measured(key: str) -> None:
     suspect = ALL[key]
     said = dict(shipped_effects()[suspect.id])[suspect.variant]
     assert deviation_effects._effect(suspect) == said  # pyright: ignore[reportPrivateUsage]
+
+
+def test_shipped_effects_of_readings_are_what_is_measured() -> None:
+    measured = {(e.axis, e.reading): e.says for e in deviation_effects.reading_effects()}
+    assert measured == shipped_reading_effects()
 
 
 def test_shipped_curves_of_deviations_are_what_is_measured() -> None:

@@ -143,6 +143,28 @@ def test_a_file_in_the_way_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "the pages were not written" in capsys.readouterr().err
 
 
+def test_other_pages_are_put_beside_and_linked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "mine.html"
+    report.write_text("<title>Mine &lt;1&gt;\n deviates</title>", encoding="utf-8")
+    folder = tmp_path / "site"
+    assert main(["pages", str(folder), "--add", str(report)]) == 0
+    assert (folder / "mine.html").read_text() == report.read_text()
+    assert '<a href="mine.html">Mine &lt;1&gt; deviates</a>' in (folder / "index.html").read_text()
+    capsys.readouterr()
+    for name, said in (
+        ("no.html", "no.html was not read: No such file or directory"),
+        ("mine.txt", "is no page, expected a file that ends with .html"),
+        ("a6.html", "beside holds ['a6.html'], which are pages of ours"),
+    ):
+        path = tmp_path / name
+        if name == "a6.html":
+            path.write_text("x")
+        assert main(["pages", str(folder), "--add", str(path)]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_the_plain_index_has_a_line_for_each_id(made: dict[str, str]) -> None:
     text = made["llms.txt"]
     for table in (SPEC.clauses, SPEC.axes, SPEC.deltas, SPEC.deviations):

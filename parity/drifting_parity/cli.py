@@ -117,6 +117,14 @@ def parser() -> argparse.ArgumentParser:
     pages.add_argument(
         "folder", metavar="DIR", help="where to; it is made if need be, other files in it stay"
     )
+    pages.add_argument(
+        "--add",
+        metavar="PAGE",
+        action="append",
+        default=[],
+        help="an HTML page to put beside them and to link, as report --format html writes it; "
+        "may be given several times",
+    )
     listing = commands.add_parser(
         "list",
         help="list what there is",
@@ -345,7 +353,7 @@ def _run(options: argparse.Namespace) -> int:
     elif options.command == "pages":
         from drifting_parity.commands.pages import write
 
-        text = write(options.folder)
+        text = write(options.folder, options.add)
     elif options.command == "slots":
         from drifting_parity.commands.slots import slots
 

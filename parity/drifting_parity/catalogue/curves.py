@@ -2,8 +2,8 @@
 
 Measuring them imports SciPy and PyTorch and takes half a minute, so the numbers ship as
 ``curves.json`` (deltas and deviations), ``deviations.json`` (what each variant of a deviation
-does at Table 8's sizes) and ``worked.json`` (examples to follow by hand). A test measures a part
-of them anew.
+does at Table 8's sizes), ``readings.json`` (what each reading does) and ``worked.json`` (examples
+to follow by hand). A test measures a part of them anew.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from drifting_parity.explanation.deviation_effects import DeviationEffect
+    from drifting_parity.explanation.deviation_effects import DeviationEffect, ReadingEffect
     from drifting_parity.witnesses.curves import Curve
     from drifting_parity.witnesses.worked import Worked
 
 CURVES: Final = Path(__file__).with_name("curves.json")
 WORKED: Final = Path(__file__).with_name("worked.json")
 DEVIATIONS: Final = Path(__file__).with_name("deviations.json")
+READINGS: Final = Path(__file__).with_name("readings.json")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ def shipped_effects() -> dict[str, tuple[tuple[str, str], ...]]:
     return {identifier: tuple(items) for identifier, items in effects.items()}
 
 
+@cache
+def shipped_reading_effects() -> dict[tuple[str, str], str]:
+    """Read what each reading does against the paper's, by axis and reading."""
+    entries = json.loads(READINGS.read_text(encoding="utf-8"))
+    return {(entry["axis"], entry["reading"]): entry["says"] for entry in entries}
+
+
 @dataclass(frozen=True)
 class ShippedExample:
     """An example as it ships: what is given, then (clause, TeX, value) step by step."""
@@ -94,7 +102,7 @@ def rendered_curves(curves: Iterable[Curve]) -> str:
     return _lines(asdict(item) for item in curves)
 
 
-def rendered_effects(effects: Iterable[DeviationEffect]) -> str:
+def rendered_effects(effects: Iterable[DeviationEffect | ReadingEffect]) -> str:
     """Write effects as the file's text, one on each line."""
     return _lines(asdict(item) for item in effects)
 
@@ -105,7 +113,11 @@ def _lines(entries: Iterable[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Measure everything and write the files."""
-    from drifting_parity.explanation.deviation_effects import deviation_curves, deviation_effects
+    from drifting_parity.explanation.deviation_effects import (
+        deviation_curves,
+        deviation_effects,
+        reading_effects,
+    )
     from drifting_parity.witnesses.curves import measure_curves
     from drifting_parity.witnesses.worked import worked_examples
 
@@ -113,6 +125,7 @@ def main() -> None:
     text = rendered_curves([*measure_curves(), *deviation_curves()])
     CURVES.write_text(text, encoding="utf-8")
     DEVIATIONS.write_text(rendered_effects(deviation_effects()), encoding="utf-8")
+    READINGS.write_text(rendered_effects(reading_effects()), encoding="utf-8")
 
 
 if __name__ == "__main__":

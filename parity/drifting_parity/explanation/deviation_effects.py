@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from drifting_parity.cases import LossCase
-from drifting_parity.explanation.hypothesis import Hypothesis, Use
+from drifting_parity.explanation.hypothesis import LOSS_AXES, Hypothesis, Use
 from drifting_parity.explanation.probes import loss_case
 from drifting_parity.explanation.statements import effect, table8_case
 from drifting_parity.suspects import ALL, Suspect, compose
 from drifting_parity.witnesses.curves import Curve, Series, series, spaced, whole
 from drifting_reference import cfg_alpha_to_weight
-from drifting_spec import PAPER
+from drifting_spec import AXES, PAPER
 
 CONDITIONS: Final = {
     "high temperature": "temperatures of 10 and more",
@@ -38,9 +38,33 @@ class DeviationEffect:
     says: str
 
 
+@dataclass(frozen=True)
+class ReadingEffect:
+    """What one reading does against the paper's at Table 8's sizes, in words."""
+
+    axis: str
+    reading: str
+    says: str
+
+
 def deviation_effects() -> list[DeviationEffect]:
     """Measure every suspect at Table 8's sizes."""
     return [DeviationEffect(item.id, item.variant, _effect(item)) for item in ALL.values()]
+
+
+def reading_effects() -> list[ReadingEffect]:
+    """Measure every reading that the paper's preset does not take at Table 8's sizes."""
+    made: list[ReadingEffect] = []
+    for axis in LOSS_AXES:
+        for reading in AXES[axis]:
+            if reading == getattr(PAPER, axis):
+                continue
+            other = Hypothesis(PAPER).with_reading(axis, reading)
+            says = "contradicts other readings of the paper's preset"
+            if other is not None:
+                says = effect(other, Hypothesis(PAPER))
+            made.append(ReadingEffect(axis, reading, says))
+    return made
 
 
 def _effect(suspect: Suspect) -> str:
@@ -185,4 +209,10 @@ def _by_others() -> Iterable[Curve]:
         yield _curve(identifier, says, "locations", whole(1, 32), locations, *variants)
 
 
-__all__ = ["DeviationEffect", "deviation_curves", "deviation_effects", "gradient_error"]
+__all__ = [
+    "DeviationEffect",
+    "deviation_curves",
+    "deviation_effects",
+    "gradient_error",
+    "reading_effects",
+]

@@ -20,6 +20,7 @@ from drifting_parity.catalogue.curves import (
     shipped_curves,
     shipped_effects,
     shipped_examples,
+    shipped_reading_effects,
 )
 from drifting_parity.catalogue.sources import Marked
 from drifting_parity.pages.plots import Layer, Mark, plot
@@ -98,11 +99,15 @@ ALSO: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Reading:
-    """One reading of an axis: what it means and which presets take it."""
+    """One reading of an axis: what it means, which presets take it, what it changes.
+
+    ``effect`` is against the paper's reading, empty for that and for what no loss shows.
+    """
 
     name: str
     meaning: str
     presets: tuple[str, ...]
+    effect: str
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,8 @@ class Book:
     def _reading(self, axis: str, note: ReadingNote) -> Reading:
         taken = preset_readings(axis)
         takers = tuple(name for name in PRESETS if taken[name] == note.reading)
-        return Reading(note.reading, note.meaning, takers)
+        effect = shipped_reading_effects().get((axis, note.reading), "")
+        return Reading(note.reading, note.meaning, takers, effect)
 
     def presets_by_reading(self, axis: str) -> dict[str, list[str]]:
         """The readings of an axis that some preset takes, with those presets."""

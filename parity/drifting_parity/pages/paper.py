@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import html
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from drifting_parity.pages.book import PAGES, Book, section_file, section_name
@@ -11,16 +14,32 @@ from drifting_parity.pages.environment import render
 from drifting_spec.table8 import COLUMNS
 
 
-def pages(book: Book | None = None) -> dict[str, str]:
-    """Make every page of the annotated paper and the plain index, text by file name."""
+def pages(
+    book: Book | None = None, beside: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, str]:
+    """Make every page of the annotated paper and the plain index, text by file name.
+
+    ``beside``: other pages by file name, which the index links by their titles; a name of ours is
+    a ``ValueError``.
+    """
     book = Book() if book is None else book
-    made = {name: _page(book, name, template, context) for name, template, context in _all(book)}
+    links = {name: _title(text) or name for name, text in beside.items()}
+    items = _all(book, links)
+    made = {name: _page(book, name, template, context) for name, template, context in items}
     made["llms.txt"] = plain_index(book)
-    return made
+    if taken := made.keys() & beside.keys():
+        raise ValueError(f"beside holds {sorted(taken)}, which are pages of ours")
+    return {**made, **beside}
 
 
-def _all(book: Book) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    yield "index.html", "index.html", {"entries": [vars(entry) for entry in book.entries()]}
+def _title(text: str) -> str:
+    found = re.search(r"<title>(.*?)</title>", text, re.DOTALL)
+    return " ".join(html.unescape(found[1]).split()) if found else ""
+
+
+def _all(book: Book, links: Mapping[str, str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    entries = [vars(entry) for entry in book.entries()]
+    yield "index.html", "index.html", {"entries": entries, "beside": links}
     names = list(book.spec.sections)
     for at, section in enumerate(names):
         before, after = names[at - 1] if at else None, names[at + 1 : at + 2]
@@ -85,12 +104,13 @@ def plain_index(book: Book) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_pages(folder: Path) -> dict[str, int]:
+def write_pages(folder: Path, beside: Mapping[str, str] = MappingProxyType({})) -> dict[str, int]:
     """Write every page into ``folder``, which is made if need be; their sizes in bytes by name.
 
-    A file of another name there is left alone. Raises ``OSError``.
+    ``beside`` as for :func:`pages`. A file of another name there is left alone. Raises
+    ``OSError``, ``ValueError``.
     """
-    made = {name: text.encode("utf-8") for name, text in pages().items()}
+    made = {name: text.encode("utf-8") for name, text in pages(beside=beside).items()}
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in made.items():
         (folder / name).write_bytes(data)
