@@ -241,7 +241,7 @@ def test_a_bad_file_is_one_line(
         (["one.json"], "compare: 1 given, expected 2 to 26"),
         (["nowhere.json", "x"], "nowhere.json is neither a file nor KIND:TARGET"),
         ([".", "."], "cannot be read"),
-        (["builtin:nothing", "builtin:drifting_torch"], "--implementation: "),
+        (["builtin:nothing", "builtin:drifting_torch"], "error: compare: "),
     ],
 )
 def test_bad_usage_is_one_line(

@@ -225,7 +225,7 @@ def _measured(clause: ClauseReport) -> list[tuple[str, Measurement]]:
     """The measurements that are shown of a clause: all that fail, the nearest of the others."""
     failed = [pair for pair in clause.measurements if not pair[1].passed]
     held = [pair for pair in clause.measurements if pair[1].passed]
-    return [*failed[: 4 * SHOWN], *held[:SHOWN]]
+    return [*failed[: 2 * SHOWN], *held[:SHOWN]]
 
 
 def _more(clause: ClauseReport) -> int:
