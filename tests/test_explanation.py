@@ -446,3 +446,34 @@ def test_the_command_writes_json(tmp_path: Any, capsys: pytest.CaptureFixture[st
 def test_readings_that_there_are_not_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fingerprint", "--readings", "papre"]) == 2
     assert "papre" in capsys.readouterr().err
+
+
+def test_a_wrong_weight_is_told_as_the_guidance_that_it_amounts_to() -> None:
+    # w is ignored: the 16 unconditional samples count 1 each, α − 1 = 16/63.
+    (ignored,) = fingerprint(SuspectAdapter(ALL["D55:unweighted"])).deviations
+    assert ignored.effect.endswith("α = 4 acts as 1.25")
+    # log w inside both softmaxes acts as √w where the normalisers are large: 1 + 16·√(189/16)/63.
+    explanation = fingerprint(SuspectAdapter(ALL["D52"]))
+    (entry,) = (item for item in explanation.readings if item.axis == "unconditional_weight")
+    assert "α = 4 acts most like 1.8" in entry.effect
+
+
+def test_what_matters_most_comes_first() -> None:
+    explanation = fingerprint(SuspectAdapter(ALL["D09"], ALL["D71"]))
+    assert [item.id for item in explanation.deviations] == ["D71", "D09"]
+
+
+def test_one_factor_of_two_catalogued_ones_is_named_as_these() -> None:
+    raw = PAPER.with_reading("temperature_scaling", "raw")
+    explanation = fingerprint(SuspectAdapter(ALL["D71"], readings=raw))
+    assert explanation.taken == raw
+    assert keys(explanation) == {"D71"}
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-12])
+def test_an_epsilon_in_the_root_of_distances_is_named_with_its_size(size: float) -> None:
+    suspect = ALL["D66:distance-under-root"].at(added_to_squared_distance=size)
+    explanation = fingerprint(SuspectAdapter(suspect))
+    (item,) = explanation.deviations
+    assert item.key == suspect.key
+    assert item.parameters["added_to_squared_distance"] == pytest.approx(size, rel=1e-3)

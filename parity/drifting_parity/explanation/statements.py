@@ -9,18 +9,26 @@ from dataclasses import replace
 from functools import cache
 from typing import Final
 
+import numpy as np
+from scipy import optimize
+
 from drifting_parity.cases import LossCase
-from drifting_parity.explanation.answers import relative, value_error, whole_error
+from drifting_parity.explanation.answers import Answer, relative, value_error, whole_error
 from drifting_parity.explanation.data import DeviationStatement, ReadingStatement
 from drifting_parity.explanation.hypothesis import DIALS, LOSS_AXES, Hypothesis, Use
+from drifting_parity.explanation.model import Model
 from drifting_parity.explanation.probes import Probe, loss_case
 from drifting_parity.explanation.search import Search
 from drifting_parity.explanation.stages import FACTORS, all_options, stage_of
 from drifting_parity.explanation.vectors import evidence
+from drifting_parity.suspects import ALL
 from drifting_spec import AXES, Readings
 
 APART: Final = 10
 """Two hypotheses are told apart where they differ by this many tolerances."""
+
+GUIDANCE: Final = 4.0
+"""The guidance scale α of the words about weights, the largest of Table 8."""
 
 NEARLY: Final = 1e-3
 """A misfit up to which other sizes of the same suspects are worth a try."""
@@ -173,7 +181,10 @@ def deviation_statements(
     rivals: Sequence[Hypothesis],
     of: Sequence[Use] | None = None,
 ) -> tuple[DeviationStatement, ...]:
-    """One statement for every suspect in use (or those in ``of``), with what computes the same."""
+    """One statement for every suspect in use (or those in ``of``), with what computes the same.
+
+    What matters most at Table 8's sizes comes first.
+    """
     factors = _factors(search, hypothesis, probes)
     return tuple(
         DeviationStatement(
@@ -186,18 +197,37 @@ def deviation_statements(
             alike=tuple(
                 dict.fromkeys(
                     (
+                        *_same_code(use),
                         *_alike(search, hypothesis, use, probes),
                         *_rivals(hypothesis, use, rivals),
                         *(factors if use.key in FACTORS else ()),
                     )
                 )
             ),
-            effect=effect(hypothesis, hypothesis.without(use.key)),
+            effect=_deviation_effect(hypothesis, use),
             mend=use.suspect.deviation.mend,
         )
-        for use in (hypothesis.uses if of is None else of)
+        for use in sorted(
+            hypothesis.uses if of is None else of,
+            key=lambda use: -_prominence(hypothesis, hypothesis.without(use.key)),
+        )
         if use.key not in DIALS
     )
+
+
+def _deviation_effect(hypothesis: Hypothesis, use: Use) -> str:
+    """What the suspect does beside all the others."""
+    rest = hypothesis.without(use.key)
+    text = effect(hypothesis, rest)
+    of_weights = "unconditional weights" in use.suspect.needs or use.suspect.id in ("D52", "D53")
+    return _with_guidance(text, hypothesis, rest) if of_weights else text
+
+
+def _same_code(use: Use) -> Iterator[str]:
+    """Other catalogued suspects that are this one at another size."""
+    for key, item in ALL.items():
+        if item.change is use.suspect.change and item.id != use.suspect.id:
+            yield key
 
 
 def _title(use: Use) -> str:
@@ -291,14 +321,16 @@ def _table8() -> Probe:
 
 
 @cache
-def effect(one: Hypothesis, other: Hypothesis) -> str:
-    """How far the gradient of one is from the other's at Table 8's sizes, in words."""
-    from drifting_parity.explanation.model import Model
-
+def effect_size(one: Hypothesis, other: Hypothesis) -> tuple[float, float]:
+    """How far gradient and value of one are from the other's at Table 8's sizes."""
     probe, model = _table8(), Model()
     observed, expected = model.answer(one, probe), model.answer(other, probe)
-    gradient = relative(observed.array, expected.array)
-    value = value_error(observed, expected)
+    return relative(observed.array, expected.array), value_error(observed, expected)
+
+
+def effect(one: Hypothesis, other: Hypothesis) -> str:
+    """How far the gradient of one is from the other's at Table 8's sizes, in words."""
+    gradient, value = effect_size(one, other)
     if not (math.isfinite(gradient) and math.isfinite(value)):
         return "not a number at Table 8's sizes"
     if gradient >= 1e-4:
@@ -306,6 +338,48 @@ def effect(one: Hypothesis, other: Hypothesis) -> str:
     if value >= 1e-4:
         return f"value {percent(value)} off at Table 8's sizes, the gradient is right"
     return "below 0.01 % at Table 8's sizes"
+
+
+def _prominence(one: Hypothesis, other: Hypothesis) -> float:
+    """What statements are ordered by: the larger of both errors, no number before all numbers."""
+    sizes = effect_size(one, other)
+    return max(sizes) if all(map(math.isfinite, sizes)) else math.inf
+
+
+@cache
+def guidance(one: Hypothesis, other: Hypothesis) -> str:
+    """Which guidance scale under the other hypothesis does what α = 4 does under one, in words.
+
+    Empty where none comes near, or where it is 4.
+    """
+    case = _table8().case
+    assert isinstance(case, LossCase)
+    assert case.unconditional is not None
+    model, per_scale = Model(), (case.generated.shape[1] - 1) / case.unconditional.shape[1]
+
+    def at(hypothesis: Hypothesis, scale: float) -> Answer:
+        weight = np.full(case.unconditional.shape[:2], per_scale * (scale - 1.0))  # pyright: ignore[reportOptionalMemberAccess]
+        return model.compute(hypothesis, case.changed(unconditional_weight=weight))
+
+    observed = at(one, GUIDANCE)
+
+    def miss(scale: float) -> float:
+        return relative(at(other, scale).array, observed.array)
+
+    found = optimize.minimize_scalar(
+        miss, bounds=(1.0, 3.0 * GUIDANCE), method="bounded", options={"xatol": 1e-3}
+    )
+    scale, left = float(found.x), float(found.fun)
+    without = miss(GUIDANCE)
+    if not left < 0.6 * without or abs(scale - GUIDANCE) < 0.05:
+        return ""
+    verb = "acts as" if left < 0.1 * without else "acts most like"
+    return f"α = {GUIDANCE:g} {verb} {scale:.3g}"
+
+
+def _with_guidance(text: str, one: Hypothesis, other: Hypothesis) -> str:
+    said = guidance(one, other)
+    return f"{text} · {said}" if said else text
 
 
 def percent(size: float) -> str:
@@ -318,7 +392,10 @@ def percent(size: float) -> str:
 def reading_effect(hypothesis: Hypothesis, asked: Readings, axis: str) -> str:
     """The effect of one reading against the one asked for."""
     other = hypothesis.with_reading(axis, getattr(asked, axis))
-    return "" if other is None else effect(hypothesis, other)
+    if other is None:
+        return ""
+    text = effect(hypothesis, other)
+    return _with_guidance(text, hypothesis, other) if axis == "unconditional_weight" else text
 
 
 __all__ = [

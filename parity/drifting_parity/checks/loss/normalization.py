@@ -75,15 +75,20 @@ def alone_is_right(context: Context, case: LossCase) -> bool:
 
     A wrong weight of the error or a wrong mean distance would else pass for a wrong scope.
     """
-    alone = case.changed(
+    alone = first_vector(case)
+    implied = loss_forms.implied_scale(context.readings, alone, observe(context, alone))
+    expected = feature_scale(context, alone).item()
+    return compare("", "", "", implied, expected, context.tolerance("identity")).passed
+
+
+def first_vector(case: LossCase) -> LossCase:
+    """The first label's first vector, without guidance."""
+    return case.changed(
         generated=case.generated[:1, :, :1],
         positive=case.positive[:1, :, :1],
         unconditional=None,
         unconditional_weight=None,
     )
-    implied = loss_forms.implied_scale(context.readings, alone, observe(context, alone))
-    expected = feature_scale(context, alone).item()
-    return compare("", "", "", implied, expected, context.tolerance("identity")).passed
 
 
 def draw_scale(draw: Draw) -> tuple[Clauses, LossCase]:
@@ -119,7 +124,26 @@ def measure_scale(context: Context, drawn: tuple[Clauses, LossCase]) -> Iterator
     clauses = tuple(name for name in clauses if kept.get(name, True))
     if not clauses:
         raise NotObservable("the adapter takes no case of this kind")
-    yield from scale_shown(context, clauses, case, observe(context, case), "feature scale")
+    seen = observe(context, case)
+    if seen.feature_scale is not None and clauses[0] in ("A7-weight-in-scale", "A6-locshare"):
+        # A factor that S has without weights or locations, as √C, is no matter of theirs.
+        factor = own_factor(context, case)
+        seen = replace(seen, feature_scale=seen.feature_scale / factor)
+    yield from scale_shown(context, clauses, case, seen, "feature scale")
+
+
+def own_factor(context: Context, case: LossCase) -> float:
+    """By how much S is off on one vector of one label without guidance; 1 where it is right."""
+    plain = first_vector(case)
+    fewer = plain.changed(positive=plain.positive[:, :-1]) if plain.positive.shape[1] > 1 else plain
+    factors: list[float] = []
+    for item in (plain, fewer):
+        shown, expected = observe(context, item).feature_scale, feature_scale(context, item)
+        assert shown is not None
+        factors.append(float(shown.ravel()[0] / expected.ravel()[0]))
+    if not np.isfinite(factors).all() or abs(factors[1] / factors[0] - 1) > 1e-6:
+        raise NotObservable("S is wrong on one vector of one label without guidance")
+    return 1.0 if abs(factors[0] - 1) < 1e-6 else factors[0]
 
 
 def measure_self_pairs(context: Context, case: LossCase) -> Iterator[Measurement]:

@@ -293,7 +293,11 @@ def _scale(ctx: Context, case: LossCase) -> Iterator[Measurement]:
     yield compare(clauses, quantity, near, there.feature_scale, here.feature_scale, tolerance)
     expected = loss_forms.feature_scale(ctx, case)
     if dtype in ("float64", "float32"):
-        yield compare(clauses, "S", near, seen.feature_scale, expected, tolerance)
+        # Against S at weight 0: what is off there as much is no matter of the weights.
+        ratio = seen.feature_scale / here.feature_scale
+        plain = loss_forms.feature_scale(ctx, idle)
+        quantity = "S over S at w = 0"
+        yield compare(clauses, quantity, near, ratio, expected / plain, tolerance)
 
 
 def _scale_draw(draw: Draw) -> LossCase:

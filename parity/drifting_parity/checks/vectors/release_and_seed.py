@@ -70,7 +70,10 @@ def run_release(manifest: GoldenManifest, context: Context) -> Iterator[Measurem
         clauses = (*SCALE, WEIGHTED_SCALE) if _weighted(case) else SCALE
         scale = found.feature_scale.ravel() * np.sqrt(channels)
         expected = arrays["f64_scale"].reshape(1)
-        yield compare(clauses, "S·√C", name, scale, expected, context.tolerance("feature_scale"))
+        item = compare(clauses, "S·√C", name, scale, expected, context.tolerance("feature_scale"))
+        weighted = WEIGHTED_SCALE in clauses
+        # Where all of S is off, the weights are no part of that.
+        yield whole(item, "weights", (WEIGHTED_SCALE,)) if weighted else item
     if manifest.conditioning == "degenerate":
         yield from _degenerate(context, case, name)
         return
