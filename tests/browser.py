@@ -9,6 +9,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -43,6 +44,18 @@ def axe_source(folder: Path) -> str | None:
         return file.read().decode("utf-8")
 
 
+PLACED = """
+import os, sys
+ends = [os.dup(int(end)) for end in sys.argv[1:3]]
+os.dup2(ends[0], 3)
+os.dup2(ends[1], 4)
+for end in (3, 4):
+    os.set_inheritable(end, True)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Puts the two ends of the pipes where the browser looks for them, and becomes the browser."""
+
+
 class Browser:
     """One Chromium with one tab."""
 
@@ -50,18 +63,13 @@ class Browser:
         reads, self._out = os.pipe()
         self._in, writes = os.pipe()
 
-        def places() -> None:
-            ends = [os.dup(reads), os.dup(writes)]
-            os.dup2(ends[0], 3)
-            os.dup2(ends[1], 4)
-
         switches = ("--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe")
+        command = [program, *switches, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
-            [program, *switches, f"--user-data-dir={profile}", "about:blank"],
+            [sys.executable, "-c", PLACED, str(reads), str(writes), *command],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            preexec_fn=places,
-            close_fds=False,
+            pass_fds=(reads, writes),
         )
         os.close(reads)
         os.close(writes)

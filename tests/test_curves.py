@@ -14,10 +14,12 @@ from drifting_parity.catalogue.curves import (
     shipped_reading_effects,
 )
 from drifting_parity.explanation import deviation_effects
+from drifting_parity.explanation.hypothesis import LOSS_AXES
 from drifting_parity.suspects import ALL
 from drifting_parity.witnesses import curves
 from drifting_parity.witnesses.curves import CURVES, Curve
 from drifting_parity.witnesses.worked import worked_examples
+from drifting_spec import AXES, PAPER
 from drifting_spec.registry import load
 
 SHIPPED = {item.id: item for item in shipped_curves()}
@@ -67,9 +69,22 @@ def test_shipped_effects_are_what_is_measured(key: str) -> None:
     assert deviation_effects._effect(suspect) == said  # pyright: ignore[reportPrivateUsage]
 
 
-def test_shipped_effects_of_readings_are_what_is_measured() -> None:
-    measured = {(e.axis, e.reading): e.says for e in deviation_effects.reading_effects()}
-    assert measured == shipped_reading_effects()
+def test_every_reading_of_the_loss_says_what_it_changes() -> None:
+    others = {(a, r) for a in LOSS_AXES for r in AXES[a] if r != getattr(PAPER, a)}
+    assert set(shipped_reading_effects()) == others
+
+
+@pytest.mark.parametrize(
+    ("axis", "reading"),
+    [
+        ("temperature_aggregation", "per_temperature_mse"),
+        ("statistics_scope", "label"),
+        ("self_mask", "add_100"),
+    ],
+)
+def test_shipped_effects_of_readings_are_what_is_measured(axis: str, reading: str) -> None:
+    measured = deviation_effects.reading_effect(axis, reading)
+    assert measured.says == shipped_reading_effects()[axis, reading]
 
 
 def test_shipped_curves_of_deviations_are_what_is_measured() -> None:

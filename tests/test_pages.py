@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 
+from drifting_parity.errors import CommandError
 from drifting_parity.pages.environment import environment, prose, slug
 from drifting_parity.pages.mathml import TexError, mathml
 from drifting_parity.pages.plots import Layer, Mark, plot
@@ -111,3 +113,12 @@ def test_parts_render() -> None:
         "{% call parts.wide() %}<table></table>{% endcall %}{{ parts.anchor('x') }}"
     )
     assert "a &lt; b" in text
+
+
+def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment.cache_clear()
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(CommandError, match=r"pip install jinja2 math-core"):
+        environment()
+    monkeypatch.undo()
+    environment.cache_clear()

@@ -54,17 +54,21 @@ def deviation_effects() -> list[DeviationEffect]:
 
 def reading_effects() -> list[ReadingEffect]:
     """Measure every reading that the paper's preset does not take at Table 8's sizes."""
-    made: list[ReadingEffect] = []
-    for axis in LOSS_AXES:
-        for reading in AXES[axis]:
-            if reading == getattr(PAPER, axis):
-                continue
-            other = Hypothesis(PAPER).with_reading(axis, reading)
-            says = "contradicts other readings of the paper's preset"
-            if other is not None:
-                says = effect(other, Hypothesis(PAPER))
-            made.append(ReadingEffect(axis, reading, says))
-    return made
+    return [
+        reading_effect(axis, reading)
+        for axis in LOSS_AXES
+        for reading in AXES[axis]
+        if reading != getattr(PAPER, axis)
+    ]
+
+
+def reading_effect(axis: str, reading: str) -> ReadingEffect:
+    """Measure one reading against the paper's at Table 8's sizes."""
+    other = Hypothesis(PAPER).with_reading(axis, reading)
+    says = "contradicts the paper's other readings"
+    if other is not None:
+        says = effect(other, Hypothesis(PAPER))
+    return ReadingEffect(axis, reading, says)
 
 
 def _effect(suspect: Suspect) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import jinja2
     from markupsafe import Markup
 
-MISSING = "HTML pages need Jinja2 and math-core: pip install 'drifting-parity[pages]'"
+MISSING = "HTML pages need Jinja2 and math-core: pip install jinja2 math-core"
 """What is said where the extra is not installed."""
 
 
