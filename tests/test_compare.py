@@ -101,7 +101,11 @@ def test_what_another_stage_explains_follows_from_it(broken_report: Report) -> N
 
 
 def test_readings_and_what_is_open_have_their_stages(good_report: Report) -> None:
-    assert states(replace(good_report, explanation=OTHER))["field"] == "reading"
+    report = replace(good_report, explanation=OTHER)
+    (field,) = (item for item in stage_reports(report) if item.key == "field")
+    assert field.state == "reading"
+    assert field.figures[0] == "takes self_mask=add_100 in place of exclude"
+    assert field.mends == ("Take exclude, or ask for it: --readings paper,self_mask=add_100",)
     assert states(replace(good_report, explanation=OPEN))["drift-scale"] == "deviates"
 
 
@@ -237,7 +241,7 @@ def test_a_bad_file_is_one_line(
         (["one.json"], "compare: 1 given, expected 2 to 26"),
         (["nowhere.json", "x"], "nowhere.json is neither a file nor KIND:TARGET"),
         ([".", "."], "cannot be read"),
-        (["builtin:nothing", "builtin:drifting_torch"], "--implementation: "),
+        (["builtin:nothing", "builtin:drifting_torch"], "error: compare: "),
     ],
 )
 def test_bad_usage_is_one_line(

@@ -153,7 +153,7 @@ def test_pages_fetch_nothing_and_run_their_own_script_alone(every: dict[str, str
         assert "<img" not in text, name
         assert "onerror=&" in text or "hostile" not in name
         assert "url(" not in text, name
-        assert re.sub(r"[\n\t]", "", text).isprintable(), name
+        assert not {"\x00", "\x1b", "\u202e", "\ud800"} & set(text), name
 
 
 def test_the_first_screen_is_that_of_the_terminal(
@@ -199,7 +199,14 @@ def test_many_measurements_are_counted(good_report: Report) -> None:
 
 def test_what_cannot_be_printed_is_written_out() -> None:
     assert printable("a\x1b\ud800b\n\t√") == "a\\x1b\\ud800b\n\t√"
-    assert printable("√\n") == "√\n"
+    assert printable("√\xa0\u2061\n") == "√\xa0\u2061\n"
+    assert printable("a\u202eb\u2066") == "a\\u202eb\\u2066"
+
+
+def test_nothing_of_our_own_is_written_out(every: dict[str, str]) -> None:
+    for name in ("good", "broken", "infinite", "comparison"):
+        body = every[name].partition("<main")[2].partition("<script>")[0]
+        assert not re.findall(r"\\(?:x[0-9a-f]{2}|u[0-9a-f]{4})", body), name
 
 
 # What is plotted.

@@ -55,7 +55,7 @@ def compare(options: argparse.Namespace) -> int:
     adapters: dict[str, Adapter] = {}
     try:
         for text in targets:
-            adapters[text] = load_named(text, limits(options))
+            adapters[text] = load_named(text, limits(options), "compare")
         for text in targets:
             adapter = adapters.pop(text)
             request = Request(
@@ -66,7 +66,7 @@ def compare(options: argparse.Namespace) -> int:
                 seed=options.seed,
                 quick=options.quick,
             )
-            report = judged(request)
+            report = judged(request, "compare")
             if report.interrupted:
                 raise KeyboardInterrupt
             entries[text] = entry(to_json(report))

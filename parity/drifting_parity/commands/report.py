@@ -56,14 +56,14 @@ def report(options: argparse.Namespace) -> int:
     return INTERRUPTED if found.interrupted else found.exit_status
 
 
-def judged(request: Request) -> Report:
+def judged(request: Request, option: str = "--implementation") -> Report:
     """Judge with a bar on the terminal; :class:`CommandError` (status 3) if the judge breaks."""
     try:
         with _progress() as progress:
             return judge(request, progress)
     except Exception as problem:
         raise CommandError(
-            f"--implementation: {plain(request.target)} could not be judged: {described(problem)}",
+            f"{option}: {plain(request.target)} could not be judged: {described(problem)}",
             UNJUDGED,
         ) from problem
 
@@ -137,14 +137,12 @@ def parsed_readings(text: str) -> Readings:
         raise CommandError(f"--readings: {problem}") from problem
 
 
-def load_named(target: str, allowed: Limits) -> Adapter:
-    """The adapter that ``--implementation`` names; :class:`CommandError` says what is wrong."""
+def load_named(target: str, allowed: Limits, option: str = "--implementation") -> Adapter:
+    """The adapter that ``option`` names; :class:`CommandError` says what is wrong."""
     try:
         adapter = load_adapter(target, allowed)
     except AdapterError as problem:
-        raise CommandError(
-            f"--implementation: {problem}", 2 if problem.usage else UNJUDGED
-        ) from problem
+        raise CommandError(f"{option}: {problem}", 2 if problem.usage else UNJUDGED) from problem
     if taken := getattr(adapter, "taken", ""):
         print(f"{plain(target)} {taken}", file=sys.stderr)
     return adapter

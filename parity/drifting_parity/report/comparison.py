@@ -142,10 +142,13 @@ ROLES: Final[dict[str, Role]] = {"conforms": "good", "readings": "other"}
 """How an outcome is coloured; every other one is bad."""
 
 
+_NAMED: Final = 6
+
+
 def said(item: Entry) -> Iterator[str]:
     """What explains one implementation, a line each: deviations, readings, measures, what is open.
 
-    Where nothing differs that it is explained, or that nothing was explained.
+    Clauses that fail are named where no deviation explains them. Then how far it is explained.
     """
     for change in item.deviations:
         yield _changed(f"{change.id} {change.title}", change.effect)
@@ -155,6 +158,13 @@ def said(item: Entry) -> Iterator[str]:
         yield f"measured {text}"
     for text in item.unexplained:
         yield f"unexplained from here: {text}"
+    wrong = [c.id for c in item.clauses.values() if c.verdict in {"deviates", "raises"}]
+    if wrong and not item.deviations:
+        more = f" and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        verb = "fails" if len(wrong) == 1 else "fail"
+        yield f"{', '.join(wrong[:_NAMED])}{more} {verb}"
+    for text in item.misconduct:
+        yield f"it {text}"
     if item.reach == item.reach:  # a number
         reach = f"to {item.reach:.0e}" if item.reach else "exactly"
         yield f"explained {reach} on {item.cases} fresh cases"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,7 +34,7 @@ from drifting_parity.report.screen import (
     first_screen,
     section_lines,
 )
-from drifting_parity.report.stages import PLAN, StageReport, stage_reports
+from drifting_parity.report.stages import PLAN, State, stage_reports
 from drifting_spec.registry import load
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ UNWRAPPED: Final = 100_000
 
 SHOWN: Final = 6
 """Measurements shown of a clause that holds."""
+
+SHORT: Final[Mapping[State, str]] = {**LEGEND, "reading": "another reading", "follows": "follows"}
+"""What a box says of its state."""
 
 ROLE_TONES: Final[Mapping[Role, str]] = {
     "good": "good",
@@ -140,16 +144,19 @@ def comparison_html(comparison: Comparison) -> str:
     return printable(text)
 
 
+_INVISIBLE: Final = frozenset("\n\t\u2061\u2062\u2063\u2064")
+"""Line ends, and the signs of MathML that have no width."""
+
+
 def printable(text: str) -> str:
     r"""Write out what is not printable, as ``\x1b``.
 
-    HTML forbids most of it, and a file cannot hold lone surrogates.
+    HTML forbids most of it, a file cannot hold lone surrogates, and direction marks would turn the
+    rest of a line around. Spaces of any width stay.
     """
-    if text.replace("\n", "").replace("\t", "").isprintable():
-        return text
     return "".join(
         item
-        if item.isprintable() or item in "\n\t"
+        if item.isprintable() or item in _INVISIBLE or unicodedata.category(item) == "Zs"
         else item.encode("unicode_escape", "surrogatepass").decode("ascii")
         for item in text
     )
@@ -161,6 +168,7 @@ _SHARED: Final[Mapping[str, Any]] = {
     "marks": wording.MARKS,
     "state_marks": STATE_MARKS,
     "legend": LEGEND,
+    "short": SHORT,
     "formulas": {plan.key: plan.tex for plan in PLAN},
     "number": wording.number,
     "comparison_of": wording.comparison,
@@ -217,7 +225,7 @@ def _measured(clause: ClauseReport) -> list[tuple[str, Measurement]]:
     """The measurements that are shown of a clause: all that fail, the nearest of the others."""
     failed = [pair for pair in clause.measurements if not pair[1].passed]
     held = [pair for pair in clause.measurements if pair[1].passed]
-    return [*failed[: 4 * SHOWN], *held[:SHOWN]]
+    return [*failed[: 2 * SHOWN], *held[:SHOWN]]
 
 
 def _more(clause: ClauseReport) -> int:
@@ -331,7 +339,9 @@ def _span(label: str, values: Sequence[float]) -> str:
         return f"The {label} is as long as it should be." if label == "gradient" else (
             "The loss is as large as it should be."
         )  # fmt: skip
-    return f"The {label} is {min(kept):.3g} to {max(kept):.3g} times what it should be."
+    low, high = f"{min(kept):.3g}", f"{max(kept):.3g}"
+    span = low if low == high else f"{low} to {high}"
+    return f"The {label} is {span} times what it should be."
 
 
 def _plot(title: str, layers: Sequence[Layer], **more: Any) -> Markup:
@@ -344,4 +354,4 @@ def _plot(title: str, layers: Sequence[Layer], **more: Any) -> Markup:
         return Markup("")
 
 
-__all__ = ["StageReport", "comparison_html", "html", "printable"]
+__all__ = ["comparison_html", "html", "printable"]

@@ -49,10 +49,10 @@ class Entry:
     """One implementation of a comparison, as its report has it.
 
     ``source`` is the file that it was read from, empty where it was judged just now; ``held`` the
-    readings it is held to; ``phrase`` the outcome as the end of a sentence. ``measured`` and
-    ``unexplained`` are in words; ``reach`` is the worst relative error of the explanation on
-    ``cases`` fresh cases, NaN where nothing was explained. ``clauses`` are those that an
-    implementation carries out.
+    readings it is held to; ``phrase`` the outcome as the end of a sentence. ``measured``,
+    ``unexplained`` and ``misconduct`` (what it did that breaks parity) are in words; ``reach`` is
+    the worst relative error of the explanation on ``cases`` fresh cases, NaN where nothing was
+    explained. ``clauses`` are those that an implementation carries out.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Entry:
     readings: tuple[Change, ...]
     measured: tuple[str, ...]
     unexplained: tuple[str, ...]
+    misconduct: tuple[str, ...]
     reach: float
     cases: int
     stages: tuple[StageReport, ...]
@@ -124,6 +125,7 @@ def entry(document: object, source: str = "") -> Entry:
         readings=tuple(_readings(top, told_of("readings"))),
         measured=tuple(map(_dial, told_of("dials"))),
         unexplained=tuple(map(_open, told_of("unexplained"))),
+        misconduct=tuple(_misconduct(top.parts("conduct"))),
         reach=reach,
         cases=cases,
         stages=tuple(map(_stage, top.parts("stages"))),
@@ -175,6 +177,13 @@ def _readings(top: _Part, told_of: list[_Part]) -> Iterator[Change]:
         alike = "" if told is None else ", ".join(told.list_of_texts("alike"))
         effect = " · ".join(filter(None, (effect, alike and f"not told apart from {alike}")))
         yield Change(name, f"{taken} in place of {asked}", effect)
+
+
+def _misconduct(conduct: list[_Part]) -> Iterator[str]:
+    for item in conduct:
+        if item.value("breaks_parity", "true or false") is True:
+            where = item.text("where")
+            yield item.text("what") + (f" in {where}" if where else "")
 
 
 def _dial(item: _Part) -> str:

@@ -14,7 +14,6 @@ from typing import Any, Final, Literal
 
 from drifting_parity.checks.stages import stage_of
 from drifting_parity.explanation.data import DeviationStatement, Explanation
-from drifting_parity.explanation.stages import STAGE_AXES
 from drifting_parity.report import wording
 from drifting_parity.report.data import FAILING, ClauseReport, Report
 from drifting_spec.registry import load
@@ -99,7 +98,8 @@ def stage_reports(report: Report) -> tuple[StageReport, ...]:
     for clause in report.of_implementation:
         if (key := _place(clause)) and clause.verdict != "not executable":
             members[key].append(clause)
-    return tuple(_stage(plan, members[plan.key], report.explanation) for plan in PLAN)
+    told, held = report.explanation, report.readings
+    return tuple(_stage(plan, members[plan.key], told, held) for plan in PLAN)
 
 
 _KEYS: Final[Mapping[str, str]] = {name: plan.key for plan in PLAN for name in plan.gathers}
@@ -116,7 +116,7 @@ def _place(clause: ClauseReport) -> str:
 
 
 def _stage(
-    plan: StagePlan, clauses: list[ClauseReport], explanation: Explanation | None
+    plan: StagePlan, clauses: list[ClauseReport], explanation: Explanation | None, held: str
 ) -> StageReport:
     figures: list[str] = []
     mends: list[str] = []
@@ -143,7 +143,7 @@ def _stage(
     figures += opened
     for axis, reading, asked in readings:
         figures.append(f"takes {axis}={reading} in place of {asked}")
-        mends.append(f"explain {axis} says what the readings are")
+        mends.append(f"Take {asked}, or ask for it: --readings {held},{axis}={reading}")
     for item in wrong:
         if item.worst is not None and not item.worst.passed:
             figures.append(f"{item.id}: {item.worst.quantity} {wording.comparison(item.worst)}")
@@ -167,14 +167,18 @@ def _stage(
 def _counted(counted: Counter[Any], clauses: list[ClauseReport]) -> str:
     """How many of the stage's clauses hold, and how near the nearest of them comes to failing."""
     held = counted["conforms"] + counted["by definition"]
+    others = counted["conforms to reading"]
     asked = len(clauses) - counted["not observable"]
     if not asked:
         return f"none of its {len(clauses)} clauses observed" if len(clauses) > 1 else (
             "its clause was not observed"
         )  # fmt: skip
-    text = f"{held} of {asked} clauses conform" if asked > 1 else (
-        "its clause conforms" if held else "its clause does not conform"
-    )  # fmt: skip
+    if asked > 1:
+        text = f"{held} of {asked} clauses conform"
+    else:
+        text = "its clause " + ("conforms" if held or others else "does not conform")
+    if others:
+        text += f", {others} to another reading" if asked > 1 else " to another reading"
     if unseen := counted["not observable"]:
         text += f", {unseen} not observed"
     rooms = [
@@ -231,10 +235,16 @@ def _readings(plan: StagePlan, explanation: Explanation | None) -> list[tuple[st
     ]
 
 
+_PLACES: Final[Mapping[str, str]] = {
+    "location_sharing": "locations",
+    "statistics_scope": "labels",
+}
+"""Axes of what goes into S and λ, whose clauses speak of these first."""
+
+
 def _of_axis(axis: str) -> str:
-    """The stage at which an axis shows first."""
-    for stage, axes in STAGE_AXES.items():
-        if axis in axes and stage in _KEYS:
-            return _KEYS[stage]
+    """The stage at which an axis shows: that of the first clause that raises it."""
+    if axis in _PLACES:
+        return _PLACES[axis]
     spoken = (stage_of(item.id) for item in load().clauses.values() if axis in item.axes)
     return next((_KEYS[stage] for stage in spoken if stage in _KEYS), "")
