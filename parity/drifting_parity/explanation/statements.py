@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from scipy import optimize
@@ -366,7 +366,7 @@ def guidance(one: Hypothesis, other: Hypothesis) -> str:
     def miss(scale: float) -> float:
         return relative(at(other, scale).array, observed.array)
 
-    found = optimize.minimize_scalar(
+    found: Any = optimize.minimize_scalar(
         miss, bounds=(1.0, 3.0 * GUIDANCE), method="bounded", options={"xatol": 1e-3}
     )
     scale, left = float(found.x), float(found.fun)

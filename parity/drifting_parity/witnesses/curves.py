@@ -581,9 +581,9 @@ def release_floors_against_units() -> Curve:
     return Curve(
         "J-04",
         "Value of the loss against the unit of the features",
-        "Under the paper's readings the unit does not matter. Below 10⁻⁴ the "
-        "release's floors flatten its kernel, all temperatures agree and the value is 9; at 10⁻⁷ "
-        "the floor under λ shrinks the drift.",
+        "Under the paper's readings the unit does not matter. From 10⁻⁴ down the "
+        "release's floors flatten its kernel, until all temperatures agree and the value is 9; at "
+        "10⁻⁷ the floor under λ shrinks the drift.",
         "size of the features",
         "value of the loss",
         (series("paper", units, of(PAPER)), series("release's floors", units, of(release))),
