@@ -117,6 +117,10 @@ def test_readings_and_what_is_open_have_their_stages(good_report: Report) -> Non
 def test_text_keeps_to_the_width(compared: Comparison, width: int, verbose: bool) -> None:
     lines = terminal(compared, width, verbose=verbose).splitlines()
     assert max(map(cell_len, lines)) <= width
+    many = terminal(Comparison(compared.entries * 8), width, verbose=verbose).splitlines()
+    assert max(map(cell_len, many)) <= width
+    heads = [line.split()[1:] for line in many if line.startswith("clauses ")]
+    assert [letter for head in heads for letter in head] == list("ABCDEFGHIJKLMNOPQRSTUVWX")
     assert "\x1b" not in "".join(lines)
 
 

@@ -49,6 +49,7 @@ def test_the_wheel_holds_exactly_the_packages(wheel: zipfile.ZipFile) -> None:
         "drifting_spec/data/paper.toml",
         "drifting_parity/report/report.schema.json",
         "drifting_parity/report/comparison.schema.json",
+        "drifting_parity/pages/templates/report.html",
         "drifting_parity/golden/release/manifests.json",
         "drifting_parity/golden/seed/manifests.json",
         *(f"{package}/py.typed" for package in HOMES),

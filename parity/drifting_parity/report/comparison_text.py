@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.cells import cell_len, set_cell_size
@@ -69,25 +69,33 @@ def _print(console: Console, text: str, style: str, indent: int = 0, hang: int =
         console.print(Text(start) + Text(line.plain.rstrip(), style=style))
 
 
-def _head(comparison: Comparison, title: str, names: int, column: int) -> str:
-    letters = "".join(f"{letter:<{column}}" for letter, _ in comparison.lettered)
-    return f"{set_cell_size(title, names)}  {letters}".rstrip()
+def _blocks(comparison: Comparison, room: int, column: int) -> Iterator[slice]:
+    """The implementations in as many rows of columns as fit into ``room`` cells."""
+    step = max(1, room // column)
+    for start in range(0, len(comparison.entries), step):
+        yield slice(start, start + step)
+
+
+def _head(comparison: Comparison, title: str, names: int, column: int, block: slice) -> Text:
+    letters = "".join(f"{letter:<{column}}" for letter, _ in comparison.lettered[block])
+    return Text(f"{set_cell_size(title, names)}  {letters}".rstrip(), style="bold")
 
 
 def _stages(console: Console, comparison: Comparison) -> None:
     rows = comparison.stages()
     if not rows:
         return
-    console.print()
     names = max(cell_len(row.title) for row in rows) + 2
-    console.print(Text(_head(comparison, "stages", names, NARROW), style="bold"))
-    for row in rows:
-        line = Text(set_cell_size(f"  {row.title}", names) + "  ")
-        for stage in row.stages:
-            state = "not observed" if stage is None else stage.state
-            line.append(f"{MARKS[state]:<{NARROW}}", style=STATES[state])
-        line.rstrip()
-        console.print(line)
+    for block in _blocks(comparison, console.width - names - 2, NARROW):
+        console.print()
+        console.print(_head(comparison, "stages", names, NARROW, block))
+        for row in rows:
+            line = Text(set_cell_size(f"  {row.title}", names) + "  ")
+            for stage in row.stages[block]:
+                state = "not observed" if stage is None else stage.state
+                line.append(f"{MARKS[state]:<{NARROW}}", style=STATES[state])
+            line.rstrip()
+            console.print(line)
     used = {"not observed" if s is None else s.state for row in rows for s in row.stages}
     legend = " · ".join(f"{mark} {LEGEND[state]}" for state, mark in MARKS.items() if state in used)
     _print(console, legend, "dim", 2, 2)
@@ -112,37 +120,43 @@ STATES: Final[Mapping[State, str]] = {
 
 
 def _clauses(console: Console, comparison: Comparison, *, verbose: bool) -> None:
-    console.print()
     counts = comparison.counts()
     names = max((len(verdict) for verdict, _ in counts), default=0) + 4
-    console.print(Text(_head(comparison, "clauses", names, COLUMN), style="bold"))
-    for verdict, numbers in counts:
-        start = set_cell_size(f"  {wording.MARKS[verdict]} {verdict}", names)
-        line = "".join(f"{number:<{COLUMN}}" for number in numbers).rstrip()
-        console.print(Text(f"{start}  {line}"))
+    for block in _blocks(comparison, console.width - names - 2, COLUMN):
+        console.print()
+        console.print(_head(comparison, "clauses", names, COLUMN, block))
+        for verdict, numbers in counts:
+            start = set_cell_size(f"  {wording.MARKS[verdict]} {verdict}", names)
+            line = "".join(f"{number:<{COLUMN}}" for number in numbers[block]).rstrip()
+            console.print(Text(f"{start}  {line}"))
     rows = comparison.clauses() if verbose else comparison.failing()
     if not rows:
         return
-    console.print()
     shown = rows if verbose else rows[:MOST]
-    ids = max(cell_len(row.id) for row in shown) + 2
-    column = COLUMN if ids + 2 + COLUMN * len(comparison.entries) <= console.width else NARROW
     title = "each clause, its error" if verbose else "not as asked, its error"
-    ids = max(ids, len(title))
-    console.print(Text(_head(comparison, title, ids, column), style="bold"))
-    for row in shown:
-        line = Text(set_cell_size(f"  {row.id}", ids) + "  ")
-        for standing in row.standings:
-            text, style = _standing(standing, column)
-            line.append(set_cell_size(text, column), style=style)
-        room = console.width - cell_len(line.plain) - 2
-        if room >= 12:
-            text = row.title if cell_len(row.title) <= room else f"{row.title[: room - 1]}…"
-            line.append(f" {text}", style="dim")
-        line.rstrip()
-        console.print(line, no_wrap=True)
+    ids = max(len(title), *(cell_len(row.id) + 2 for row in shown))
+    room = console.width - ids - 2
+    column = COLUMN if COLUMN * len(comparison.entries) <= room else NARROW
+    for block in _blocks(comparison, room, column):
+        console.print()
+        console.print(_head(comparison, title, ids, column, block))
+        for row in shown:
+            line = Text(set_cell_size(f"  {row.id}", ids) + "  ")
+            for standing in row.standings[block]:
+                text, style = _standing(standing, column)
+                line.append(set_cell_size(text, column), style=style)
+            left = console.width - cell_len(line.plain) - 2
+            if left >= _TITLE:
+                text = row.title if cell_len(row.title) <= left else f"{row.title[: left - 1]}…"
+                line.append(f" {text}", style="dim")
+            line.rstrip()
+            console.print(line, no_wrap=True)
     if len(shown) < len(rows):
         _print(console, f"and {len(rows) - len(shown)} more: -v shows every clause", "dim", 2)
+
+
+_TITLE: Final = 12
+"""Cells below which a clause's title says nothing."""
 
 
 def _standing(standing: Standing | None, column: int) -> tuple[str, str]:
