@@ -9,8 +9,8 @@ from drifting_parity.adapters.base import Adapter
 from drifting_parity.cases import DType, Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context
-from drifting_parity.judge.clauses import decide, resolved, speaking_for
-from drifting_parity.judge.verdicts import prepared, run_check
+from drifting_parity.judging.clauses import decide, resolved, speaking_for
+from drifting_parity.judging.verdicts import prepared, run_check
 from drifting_parity.report.data import CheckOutcome, Verdict
 from drifting_spec import PAPER, Readings
 from drifting_spec.registry import load
@@ -32,7 +32,7 @@ def of_the_loss(slow: tuple[str, ...] = ()) -> tuple[Check, ...]:
 
 
 def judged_context(adapter: Adapter, readings: Readings, dtype: DType) -> Context:
-    """What :func:`drifting_parity.judge.verdicts.judge` runs its checks with."""
+    """What :func:`drifting_parity.judging.verdicts.judge` runs its checks with."""
     return prepared(Context(adapter, readings, Setting(dtype=dtype), load(), quick=True))
 
 

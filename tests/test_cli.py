@@ -17,7 +17,7 @@ from drifting_parity.checks import CHECKS, PROPERTIES
 from drifting_parity.cli import KINDS, main
 from drifting_parity.commands import report as cli_report
 from drifting_parity.golden import manifests
-from drifting_parity.judge.verdicts import Request
+from drifting_parity.judging.verdicts import Request
 from drifting_parity.report.data import Report
 from drifting_spec import AXES, PRESETS
 from drifting_spec.registry import load

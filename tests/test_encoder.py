@@ -24,7 +24,7 @@ from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Context
-from drifting_parity.judge.verdicts import run_check
+from drifting_parity.judging.verdicts import run_check
 from drifting_reference import mae as literal
 from drifting_spec import AXES, PAPER, RELEASE, Readings
 from drifting_spec import inventory as counted
@@ -603,7 +603,7 @@ def test_the_implementation_passes(readings: Readings, dtype: str) -> None:
 
 @pytest.mark.parametrize("taps", AXES["taps"])
 def test_the_taps_are_found_out(taps: str) -> None:
-    from drifting_parity.judge import axes
+    from drifting_parity.judging import axes
 
     class Stuck(DriftingTorchAdapter):
         def encoder_maps(self, case: Any, readings: Readings, setting: Setting) -> Any:

@@ -30,7 +30,7 @@ from drifting_parity.cases import (
 )
 from drifting_parity.checks.loss.sizes import case_of, drawn_sizes, small_twin
 from drifting_parity.draw import RandomDraw, Rejected, generator
-from drifting_parity.judge.verdicts import Request, judge
+from drifting_parity.judging.verdicts import Request, judge
 from drifting_parity.suspects.samples import Samples
 from drifting_parity.suspects.textbook import Textbook
 from drifting_spec import PAPER, Readings

@@ -20,7 +20,7 @@ from drifting_parity.checks.core import Check, Context
 from drifting_parity.checks.field import properties as field_properties
 from drifting_parity.checks.training import guidance as guidance_properties
 from drifting_parity.checks.vectors import by_hand as golden_values
-from drifting_parity.judge.verdicts import run_check
+from drifting_parity.judging.verdicts import run_check
 from drifting_spec import PRESETS, Readings
 from drifting_spec.registry import load
 

@@ -17,7 +17,7 @@ from drifting_parity.errors import CommandError
 from drifting_parity.explanation.data import DeviationStatement, Explanation, Unexplained
 from drifting_parity.gate import findings as gate
 from drifting_parity.gate.expectations import read_expectations
-from drifting_parity.judge.verdicts import Request
+from drifting_parity.judging.verdicts import Request
 from drifting_parity.report.data import AxisReport, ClauseReport, Report
 from drifting_spec import PAPER
 from drifting_spec.registry import load
@@ -364,3 +364,14 @@ def test_this_repository_declares_nothing() -> None:
     assert expected.readings == "paper"
     tables = (expected.reading, expected.deviation, expected.unexplained, expected.exception)
     assert not any(tables)
+
+
+def test_of_two_that_are_not_told_apart_either_may_be_declared(
+    as_declared: Report, run: Any
+) -> None:
+    stated = replace(EXPLANATION.deviations[0], alike=("D23:tau-c", "D71"))
+    report = replace(as_declared, explanation=replace(EXPLANATION, deviations=(stated,)))
+    for name in ("D23", "D71"):
+        declared = f'[[deviation]]\nid = "{name}"\nreason = "known"\n'
+        _, out, _ = run(HEAD + READING + declared + OPEN + EXCEPTION + UNSEEN, report)
+        assert "deviation" not in out

@@ -21,7 +21,7 @@ from drifting_parity.cases import Setting, rounded
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Context
 from drifting_parity.checks.generator.drawn import drawn_parameters
-from drifting_parity.judge.verdicts import run_check
+from drifting_parity.judging.verdicts import run_check
 from drifting_reference import generator as literal
 from drifting_spec import PAPER
 from drifting_spec.generator import (

@@ -40,8 +40,8 @@ from drifting_parity.cli import main
 from drifting_parity.explanation.data import Explanation
 from drifting_parity.explanation.probes import field_probes, loss_probes
 from drifting_parity.explanation.vectors import vector_probes
-from drifting_parity.judge import axes
-from drifting_parity.judge.verdicts import Request, judge, run_check
+from drifting_parity.judging import axes
+from drifting_parity.judging.verdicts import Request, judge, run_check
 from drifting_parity.measure import within
 from drifting_parity.plain import LONGEST, plain
 from drifting_parity.report.terminal import terminal
@@ -740,7 +740,7 @@ def test_files_of_expectations_that_are_none_are_2(
 def test_the_gate_fails_on_judged_code_that_leaves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from drifting_parity.judge import verdicts
+    from drifting_parity.judging import verdicts
 
     monkeypatch.setattr(verdicts, "CHECKS", [c for c in CHECKS if "EQ-20" in c.clauses])
     monkeypatch.setattr(verdicts, "measure", lambda: ())

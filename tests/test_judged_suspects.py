@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drifting_parity.adapters.loading import AdapterError, load_adapter
-from drifting_parity.judge.verdicts import Request, judge
+from drifting_parity.judging.verdicts import Request, judge
 from drifting_parity.suspects import ALL, SuspectAdapter
 from drifting_spec import PAPER
 

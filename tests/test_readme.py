@@ -27,6 +27,7 @@ def snippet(name: str) -> str:
 
 FILES = {
     "judge": "judge_a_loss.py",
+    "notebook": "judge_in_a_notebook.py",
     "points": "train_on_points.py",
     "train": "loss_on_features.py",
     "step": "train_classes.py",
@@ -62,6 +63,12 @@ def printed_by(name: str, folder: Path) -> str:
     assert done.returncode == 0, done.stderr
     assert not list(folder.iterdir())
     return done.stdout
+
+
+def test_a_function_is_judged_in_python(tmp_path: Path) -> None:
+    printed = printed_by("judge_in_a_notebook.py", tmp_path)
+    assert printed.startswith("drifting-parity: plain_drifting_loss ")
+    assert "explained" in printed
 
 
 def numbers(pattern: str, text: str) -> list[float]:

@@ -29,7 +29,7 @@ from drifting_parity.explanation.data import (
     RangeStatement,
     Unexplained,
 )
-from drifting_parity.judge import pictures
+from drifting_parity.judging import pictures
 from drifting_parity.measure import Figure
 from drifting_parity.pages.environment import environment
 from drifting_parity.report.as_json import to_json
@@ -302,7 +302,7 @@ def test_judged_code_cannot_put_its_own_into_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     from drifting_parity.checks import CHECKS
-    from drifting_parity.judge import verdicts
+    from drifting_parity.judging import verdicts
 
     monkeypatch.setattr(verdicts, "CHECKS", [c for c in CHECKS if "EQ-20" in c.clauses][:2])
     monkeypatch.setattr(verdicts, "measure", lambda: ())

@@ -18,7 +18,7 @@ from drifting_parity.checks.core import EXACT, Check, Context
 from drifting_parity.checks.paper import identifiability as theory
 from drifting_parity.checks.paper import laws, table8
 from drifting_parity.checks.paper import mmd as discrepancy
-from drifting_parity.judge.verdicts import run_check
+from drifting_parity.judging.verdicts import run_check
 from drifting_parity.report.data import CheckOutcome
 from drifting_reference import alpha_laws, arithmetic, guidance, identifiability, mae, mmd
 from drifting_spec import PRESETS

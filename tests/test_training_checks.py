@@ -11,7 +11,7 @@ from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.cases import Setting
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Context
-from drifting_parity.judge.verdicts import run_check
+from drifting_parity.judging.verdicts import run_check
 from drifting_spec import PAPER
 from drifting_spec.registry import load
 

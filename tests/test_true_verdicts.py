@@ -20,7 +20,7 @@ from wrong_losses import (
 
 from drifting_parity.cases import DType, LossCase, LossObservation, Setting
 from drifting_parity.checks.stages import stage_of
-from drifting_parity.judge.clauses import resolved
+from drifting_parity.judging.clauses import resolved
 from drifting_parity.measure import STAGES, Measurement, compare, necessary, whole
 from drifting_parity.report.data import CheckOutcome
 from drifting_parity.suspects.textbook import Textbook

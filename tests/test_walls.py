@@ -53,6 +53,6 @@ def test_the_spec_stands_on_the_standard_library() -> None:
     assert tops <= {*sys.stdlib_module_names, "drifting_spec"}
 
 
-@pytest.mark.parametrize("module", ["judge", "report", "checks", "adapters"])
+@pytest.mark.parametrize("module", ["judging", "report", "checks", "adapters"])
 def test_the_harness_judges_without_pytest(module: str) -> None:
     assert not {"pytest", "hypothesis", "torch"} & loaded_by(f"import drifting_parity.{module}")

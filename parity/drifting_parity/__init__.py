@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from drifting_parity.explanation.data import Explanation
     from drifting_parity.explanation.fingerprint import fingerprint
+    from drifting_parity.notebook import Judgement, judge
 
 __all__ = [
     "Adapter",
@@ -29,12 +30,14 @@ __all__ = [
     "FeatureCase",
     "FeatureObservation",
     "FieldCase",
+    "Judgement",
     "LossCase",
     "LossObservation",
     "NotObservable",
     "Setting",
     "VectorizeCase",
     "fingerprint",
+    "judge",
 ]
 
 
@@ -49,5 +52,7 @@ _HOMES = {
     "NotObservable": "adapters.base",
     "Explanation": "explanation.data",
     "fingerprint": "explanation.fingerprint",
+    "Judgement": "notebook",
+    "judge": "notebook",
 }
 """Where names come from that are no cases."""

@@ -28,6 +28,7 @@ BROKEN_PIPE: Final = 141
 
 FORMATS: Final = ("terminal", "json", "markdown")
 PAGES: Final = (*FORMATS, "html")
+REPORTS: Final = (*PAGES, "junit", "badge")
 DTYPES: Final = ("float64", "float32", "bfloat16", "float16")
 KINDS: Final = ("clauses", "readings", "deltas", "effects", "deviations", "checks", "cases")
 
@@ -190,7 +191,10 @@ def _add_report(commands: Any) -> None:
         "--dtype", metavar="T", choices=DTYPES, help="its arithmetic: " + ", ".join(DTYPES) +
         " (default: float64, or the first that it offers)",
     )  # fmt: skip
-    option("--format", choices=PAGES, default="terminal", help="default: terminal")
+    option(
+        "--format", choices=REPORTS, default="terminal",
+        help="default: terminal; badge is the JSON that shields.io draws from",
+    )  # fmt: skip
     option("--output", metavar="FILE", help="write the report there, whole or not at all")
     option("--seed", metavar="N", type=_seed, default=0, help="of every random draw (default: 0)")
     option("--quick", action="store_true", help="fewer cases for each check")
@@ -248,7 +252,7 @@ def _add_gate(commands: Any) -> None:
         "gate",
         help="hold an implementation to what a file declares of it",
         description="Judge an implementation, and fail on whatever FILE does not declare with a "
-        "reason: a reading, a deviation, a clause that is not observable, the effect of a delta; "
+        "reason: a reading, a deviation, a clause that deviates or is not observable; "
         "or declares and is no longer so.",
         allow_abbrev=False,
     )
@@ -263,6 +267,9 @@ def _add_gate(commands: Any) -> None:
     _add_limits(gate)
     option("--format", choices=FORMATS, default="terminal", help="default: terminal")
     option("--output", metavar="FILE", help="write the answer there, whole or not at all")
+    option("--report", metavar="FILE", help="write the whole report there too, as JSON")
+    option("--junit", metavar="FILE", help="write the answer there too, as JUnit's XML")
+    option("--badge", metavar="FILE", help="write a badge there too, as shields.io reads it")
     option(
         "--write", action="store_true", help="draft FILE, which must not exist, of what was found"
     )

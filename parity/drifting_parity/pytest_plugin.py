@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from drifting_parity.adapters.base import Adapter
     from drifting_parity.cases import DType
     from drifting_parity.checks.core import Check, Context, Property
-    from drifting_parity.judge.verdicts import Request
+    from drifting_parity.judging.verdicts import Request
 
 _Item = TypeVar("_Item")
 
@@ -66,7 +66,7 @@ class Subject:
     def request(self) -> Request:
         """The request of which this is part; it knows the command that reproduces it."""
         from drifting_parity.cases import Setting
-        from drifting_parity.judge.verdicts import Request
+        from drifting_parity.judging.verdicts import Request
 
         setting = Setting(dtype=self.dtype, device=self.device)
         return Request(self.target, self.adapter, self.readings, setting, seed=self.seed)

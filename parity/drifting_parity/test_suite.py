@@ -18,7 +18,7 @@ from drifting_parity.adapters.base import NotObservable
 from drifting_parity.adapters.capabilities import Capabilities
 from drifting_parity.checks.core import Check, Context, Property
 from drifting_parity.draw import Rejected
-from drifting_parity.judge.verdicts import prepared, run_check
+from drifting_parity.judging.verdicts import prepared, run_check
 from drifting_parity.pytest_plugin import HypothesisDraw, Subject
 from drifting_parity.report.wording import complaint
 

@@ -22,7 +22,7 @@ from drifting_parity.commands.report import (
     usual_dtype,
 )
 from drifting_parity.errors import CommandError
-from drifting_parity.judge.verdicts import Request
+from drifting_parity.judging.verdicts import Request
 from drifting_parity.plain import plain
 from drifting_parity.report.as_json import to_json
 from drifting_parity.report.comparison import LETTERS, Comparison, heading

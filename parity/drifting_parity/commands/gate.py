@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from drifting_parity.commands.output import (
@@ -12,14 +13,28 @@ from drifting_parity.commands.output import (
     write_out,
     write_whole,
 )
-from drifting_parity.commands.report import judged, make_request
+from drifting_parity.commands.report import judged, make_request, render
 from drifting_parity.errors import BROKEN, UNJUDGED, CommandError
 from drifting_parity.gate import findings as gate
 from drifting_parity.gate.expectations import read_expectations
 from drifting_parity.report import wording
+from drifting_parity.report.badge import badge
 from drifting_parity.report.data import Report
 
-FORMATS = {"terminal": gate.to_text, "json": gate.to_json, "markdown": gate.to_markdown}
+FORMATS = {
+    "terminal": gate.to_text,
+    "json": gate.to_json,
+    "markdown": gate.to_markdown,
+}
+
+Writer = Callable[[Report, tuple[gate.Finding, ...]], str]
+
+BESIDE: dict[str, Writer] = {
+    "junit": gate.to_junit,
+    "badge": lambda report, _: badge(report),
+    "report": lambda report, _: render(report, "json", to_terminal=False, verbose=False),
+}
+"""What one run may write to files of their own."""
 
 
 def run_gate(options: argparse.Namespace) -> int:
@@ -28,11 +43,18 @@ def run_gate(options: argparse.Namespace) -> int:
     output = output_path(options.output)
     if options.write:
         return _write(options, path)
+    beside = {
+        name: check_writable(Path(given), f"--{name}")
+        for name in BESIDE
+        if (given := getattr(options, name)) is not None
+    }
     expected = read_expectations(path)
     options.implementation = options.implementation or expected.implementation
     options.readings = options.readings or expected.readings
     report = _report(options)
     found = gate.findings(expected, report)
+    for name, file in beside.items():
+        write_whole(file, BESIDE[name](report, found), f"--{name}")
     text = FORMATS[options.format](report, found)
     if output is None:
         write_out(text)

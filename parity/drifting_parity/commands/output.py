@@ -17,31 +17,31 @@ def output_path(given: str | None) -> Path | None:
     return None if given is None else check_writable(Path(given))
 
 
-def check_writable(path: Path) -> Path:
-    """Refuse an ``--output`` that cannot be written, before any work is done.
+def check_writable(path: Path, option: str = "--output") -> Path:
+    """Refuse an ``option``'s file that cannot be written, before any work is done.
 
     Returns it as an absolute path, which later changes of the working directory leave alone.
     """
     if path.is_dir():
-        raise CommandError(f"--output: {path} is a folder, expected a file")
+        raise CommandError(f"{option}: {path} is a folder, expected a file")
     if not path.parent.is_dir():
-        raise CommandError(f"--output: the folder {path.parent} does not exist")
+        raise CommandError(f"{option}: the folder {path.parent} does not exist")
     target = path if path.exists() and not path.is_file() else path.parent
     if not os.access(target, os.W_OK):
-        raise CommandError(f"--output: no permission to write to {target}")
+        raise CommandError(f"{option}: no permission to write to {target}")
     if path.is_fifo():
-        _check_reader(path)
+        _check_reader(path, option)
     return path.absolute()
 
 
-def _check_reader(path: Path) -> None:
+def _check_reader(path: Path, option: str) -> None:
     """Refuse a pipe that nobody reads: writing to it would wait for ever."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
     except OSError as problem:
         if problem.errno == errno.ENXIO:
-            raise CommandError(f"--output: {path} is a pipe that nobody reads") from problem
-        raise CommandError(f"--output: {path}: {problem.strerror}") from problem
+            raise CommandError(f"{option}: {path} is a pipe that nobody reads") from problem
+        raise CommandError(f"{option}: {path}: {problem.strerror}") from problem
 
 
 def read_file(path: Path) -> str:
@@ -78,7 +78,7 @@ def silence_stdout() -> None:
         sys.stdout = io.StringIO()
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str, option: str = "--output") -> None:
     """Write ``text`` to a new file beside ``path`` and put it in its place in one step.
 
     Devices and pipes are written to as they are. Raises :class:`CommandError`.
@@ -89,7 +89,7 @@ def write_whole(path: Path, text: str) -> None:
         else:
             _replace(path.resolve(), text)
     except OSError as problem:
-        raise CommandError(f"--output: {path} was not written: {problem.strerror}") from problem
+        raise CommandError(f"{option}: {path} was not written: {problem.strerror}") from problem
 
 
 def _replace(path: Path, text: str) -> None:

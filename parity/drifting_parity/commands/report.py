@@ -16,7 +16,7 @@ from drifting_parity.adapters.process.judged_process import Limits, usual_memory
 from drifting_parity.cases import DType, Setting
 from drifting_parity.commands.output import output_path, write_out, write_whole
 from drifting_parity.errors import INTERRUPTED, UNJUDGED, CommandError, nearest
-from drifting_parity.judge.verdicts import Progress, Request, judge
+from drifting_parity.judging.verdicts import Progress, Request, judge
 from drifting_parity.plain import described, plain
 from drifting_parity.report.as_json import to_json
 from drifting_parity.report.data import Report
@@ -80,6 +80,14 @@ def render(found: Report, form: str, *, to_terminal: bool, verbose: bool) -> str
         from drifting_parity.report.page import html
 
         return html(found)
+    if form == "junit":
+        from drifting_parity.report.junit import junit
+
+        return junit(found)
+    if form == "badge":
+        from drifting_parity.report.badge import badge
+
+        return badge(found)
     from drifting_parity.report.terminal import terminal
 
     width = shutil.get_terminal_size((FILE_WIDTH, 24)).columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -108,6 +109,15 @@ class Explanation:
     notes: tuple[str, ...] = ()
     calls: int = 0
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """What ``drifting-parity fingerprint`` prints."""
+        from drifting_parity.explanation.wording import first_screen
+
+        return "\n".join(first_screen(self))
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
 
     def as_json(self) -> dict[str, Any]:
         """The explanation in the JSON of schema 2; null is what is no number."""

@@ -55,6 +55,9 @@ REOPENED = 6
 ATTEMPTS = 3
 """How often fresh cases are drawn: what the first bring out is searched once more."""
 
+FEW = 2
+"""How many changes are believed where a later stage is not explained."""
+
 TUNED = 40
 """How many hypotheses have their sizes fitted to extreme probes."""
 
@@ -329,8 +332,9 @@ def _said(
         deviations = deviation_statements(
             search, main.hypotheses[0], main.usable, main.hypotheses[1:]
         )
-    elif main.settled:
-        # What all share that explain the stages before the one that nothing explains.
+    elif main.settled and main.hypotheses[0].changes(search.asked) <= FEW:
+        # What all share that explain the stages before the one that nothing explains. Many changes
+        # explain early stages together without one of them being there.
         shared = [
             use
             for use in main.hypotheses[0].uses

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from scipy import optimize
@@ -366,10 +366,11 @@ def guidance(one: Hypothesis, other: Hypothesis) -> str:
     def miss(scale: float) -> float:
         return relative(at(other, scale).array, observed.array)
 
-    found: Any = optimize.minimize_scalar(
-        miss, bounds=(1.0, 3.0 * GUIDANCE), method="bounded", options={"xatol": 1e-3}
+    bounds, exact = (1.0, 3.0 * GUIDANCE), {"xatol": 1e-3}
+    scale = float(
+        optimize.minimize_scalar(miss, bounds=bounds, method="bounded", options=exact).x  # pyright: ignore[reportAttributeAccessIssue] -- OptimizeResult
     )
-    scale, left = float(found.x), float(found.fun)
+    left = miss(scale)
     without = miss(GUIDANCE)
     if not left < 0.6 * without or abs(scale - GUIDANCE) < 0.05:
         return ""

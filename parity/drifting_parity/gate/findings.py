@@ -19,6 +19,7 @@ from drifting_parity.explanation.data import DeviationStatement
 from drifting_parity.gate.expectations import SCHEMA, Deviation, Exemption, Expectations
 from drifting_parity.report import wording
 from drifting_parity.report.data import AxisReport, ClauseReport, Report, Verdict
+from drifting_parity.report.junit import Case, document
 
 Kind = Literal["undeclared", "stale", "changed", "worse", "left its band"]
 
@@ -80,7 +81,7 @@ def _deviations(expected: Expectations, report: Report) -> Iterator[Finding]:
     stated = () if report.explanation is None else report.explanation.deviations
     met: set[str] = set()
     for item in stated:
-        names = [name for name in (item.id, *item.alike) if name in expected.deviation]
+        names = [name for name in _ids(item) if name in expected.deviation]
         if not names:
             says = f"{item.title}: {item.effect}" if item.effect else item.title
             yield Finding("undeclared", "deviation", item.id, says)
@@ -91,6 +92,11 @@ def _deviations(expected: Expectations, report: Report) -> Iterator[Finding]:
         if name not in met:
             says = "declared, and no longer there: remove the entry"
             yield Finding("stale", "deviation", name, says + _because(entry))
+
+
+def _ids(item: DeviationStatement) -> tuple[str, ...]:
+    """The deviation's id and those of others that it was not told apart from."""
+    return item.id, *(name.partition(":")[0] for name in item.alike)
 
 
 def _sizes(entry: Deviation, item: DeviationStatement) -> Iterator[Finding]:
@@ -149,7 +155,7 @@ def _broken_by_declared(expected: Expectations, report: Report) -> set[str]:
     return {
         clause
         for item in stated
-        if {item.id, *item.alike} & set(expected.deviation)
+        if set(_ids(item)) & set(expected.deviation)
         for clause in item.clauses
     }
 
@@ -225,6 +231,12 @@ def to_markdown(report: Report, found: Iterable[Finding]) -> str:
         rows = ((item.kind, item.table, item.id, item.says) for item in listed)
         lines += ["", *table(("", "declared in", "id", "found"), rows)]
     return "\n".join(lines) + "\n"
+
+
+def to_junit(report: Report, found: Iterable[Finding]) -> str:
+    """The answer as JUnit's XML: a failed test case for each finding, or one that passed."""
+    cases = [Case(f"{item.table} {item.id}", item.kind, "failure", item.says) for item in found]
+    return document(report.implementation, cases or [Case("as declared", "gate")], report.seconds)
 
 
 # Drafting a file.

@@ -31,7 +31,7 @@ from drifting_parity.cases import (
 from drifting_parity.checks import CHECKS
 from drifting_parity.checks.core import Check, Context, Property
 from drifting_parity.draw import Draw, Rejected
-from drifting_parity.judge.verdicts import run_check
+from drifting_parity.judging.verdicts import run_check
 from drifting_parity.suspects import ALL
 from drifting_parity.suspects.adapter import SuspectAdapter
 from drifting_parity.suspects.registry import Suspect

@@ -26,9 +26,9 @@ from drifting_parity.checks.core import Check, Context
 from drifting_parity.checks.loss.taken import RaisedError
 from drifting_parity.checks.stages import stage_of
 from drifting_parity.explanation.data import Explanation
-from drifting_parity.judge import axes
-from drifting_parity.judge.clauses import decide, resolved, speaking_for
-from drifting_parity.judge.pictures import draw
+from drifting_parity.judging import axes
+from drifting_parity.judging.clauses import decide, resolved, speaking_for
+from drifting_parity.judging.pictures import draw
 from drifting_parity.measure import Figure, Measurement
 from drifting_parity.plain import described, plain
 from drifting_parity.report.data import (
