@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,7 +84,7 @@ def test_stages_are_where_things_show(good_report: Report, broken_report: Report
     assert good["scale"] == "not observed"
     bare = states(broken_report)
     assert (bare["drift-scale"], bare["error"], bare["weights"]) == (
-        "deviates", "deviates", "reading",
+        "deviates", "raises", "reading",
     )  # fmt: skip
     assert bare["features"] == "not observed"
 
@@ -107,6 +108,21 @@ def test_readings_and_what_is_open_have_their_stages(good_report: Report) -> Non
     assert field.figures[0] == "takes self_mask=add_100 in place of exclude"
     assert field.mends == ("Take exclude, or ask for it: --readings paper,self_mask=add_100",)
     assert states(replace(good_report, explanation=OPEN))["drift-scale"] == "deviates"
+
+
+def test_a_stage_of_which_little_is_seen_does_not_conform(good_report: Report) -> None:
+    one = good_report.clauses[0]
+    unseen = tuple(replace(one, id=f"ALG2-{n}", verdict="not observable") for n in (1, 2))
+    few = replace(good_report, clauses=(*good_report.clauses, *unseen))
+    assert states(few)["field"] == "not observed"
+    assert states(replace(few, clauses=few.clauses[:-1]))["field"] == "conforms"
+
+
+def test_code_that_answers_nothing_is_wrong_at_no_stage_of_its_own(good_report: Report) -> None:
+    silent = replace(
+        AS_ASKED, explained=False, unexplained=(Unexplained("call", "the first", math.inf),)
+    )
+    assert states(replace(good_report, explanation=silent))["training"] == "not observed"
 
 
 # Forms.

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.base import Adapter, ImplementationError, NotObservable
 from drifting_parity.adapters.capabilities import Capabilities
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
 from drifting_parity.cases import Array, FieldCase, LossCase, Manifest, Setting
@@ -123,6 +123,8 @@ def _kept(measure: Callable[[], Drawn], what: str, notes: list[str]) -> Drawn | 
         notes.append(f"{what} is not drawn: the time for plots was spent")
     except NotObservable as reason:
         notes.append(f"{what} is not drawn: {plain(str(reason))}")
+    except ImplementationError as problem:
+        notes.append(f"{what} is not drawn: {plain(str(problem))}")
     except Rejected:
         notes.append(f"{what} is not drawn: it does not take such cases")
     except Exception as problem:

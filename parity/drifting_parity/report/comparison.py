@@ -28,6 +28,7 @@ MARKS: Final[dict[State, str]] = {
     "reading": "≠",
     "follows": "↳",
     "deviates": "✗",
+    "raises": "!",
     "not observed": "?",
 }
 """One character for each state of a stage."""

@@ -106,7 +106,8 @@ LEGEND: Final[Mapping[State, str]] = {
     "reading": "takes another reading",
     "follows": "fails by a deviation at another stage",
     "deviates": "deviates",
-    "not observed": "not observed",
+    "raises": "raises",
+    "not observed": "not observed, or little of it",
 }
 """What the marks of stages mean."""
 
@@ -115,6 +116,7 @@ STATES: Final[Mapping[State, str]] = {
     "reading": "bold yellow",
     "follows": "yellow",
     "deviates": "bold red",
+    "raises": "bold red",
     "not observed": "dim",
 }
 

@@ -46,7 +46,12 @@ UNWRAPPED: Final = 100_000
 SHOWN: Final = 6
 """Measurements shown of a clause that holds."""
 
-SHORT: Final[Mapping[State, str]] = {**LEGEND, "reading": "another reading", "follows": "follows"}
+SHORT: Final[Mapping[State, str]] = {
+    **LEGEND,
+    "reading": "another reading",
+    "follows": "follows",
+    "not observed": "not observed",
+}
 """What a box says of its state."""
 
 ROLE_TONES: Final[Mapping[Role, str]] = {

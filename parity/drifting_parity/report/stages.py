@@ -18,8 +18,9 @@ from drifting_parity.report import wording
 from drifting_parity.report.data import FAILING, ClauseReport, Report
 from drifting_spec.registry import load
 
-State = Literal["conforms", "reading", "follows", "deviates", "not observed"]
-"""``follows``: its clauses fail by what stands at another stage, which explains all of it."""
+State = Literal["conforms", "reading", "follows", "deviates", "raises", "not observed"]
+"""``raises``: of its clauses none was answered. ``not observed``: none of them was, or few.
+``follows``: its clauses fail by what stands at another stage, which explains all of it."""
 
 Group = Literal["loss", "samples", "outside"]
 
@@ -127,12 +128,15 @@ def _stage(
     deviations = _deviations(plan, explanation)
     readings = _readings(plan, explanation)
     opened = _open(plan, explanation)
-    if counted["conforms"] or counted["by definition"]:
+    kept = counted["conforms"] + counted["by definition"]
+    if kept and kept >= counted["not observable"]:
         state = "conforms"
     if other or readings:
         state = "reading"
     if wrong or deviations or opened:
         state = "deviates"
+    if state == "deviates" and not (kept or other or deviations or opened):
+        state = "raises" if counted["raises"] == len(wrong) else state
     causes = _causes(plan, explanation)
     if state == "deviates" and not deviations and causes:
         state = "follows"
@@ -212,13 +216,13 @@ def _causes(plan: StagePlan, explanation: Explanation | None) -> list[str]:
 
 
 def _open(plan: StagePlan, explanation: Explanation | None) -> list[str]:
-    """What nothing explains at this stage, in words."""
+    """What nothing explains at this stage, in words; that no call is answered is said elsewhere."""
     if explanation is None:
         return []
     return [
         f"unexplained from here: {wording.off(item.size)} on {item.probe}"
         for item in explanation.unexplained
-        if _KEYS.get(item.stage) == plan.key
+        if _KEYS.get(item.stage) == plan.key and item.stage != "call"
     ]
 
 
