@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help parity gate test test-oldest pages bench wheel clean
+.PHONY: help parity gate generate test test-oldest pages bench wheel clean
 
 help: ## say what the targets do
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 13
@@ -37,6 +37,14 @@ test-oldest: ## set up the oldest versions that are declared in a folder of thei
 
 pages: $(INSTALLED) ## set up, then write the annotated paper as HTML pages, into spec/pages
 	$(BIN)/drifting-parity pages spec/pages
+
+generate: $(INSTALLED) ## write anew what is generated: indices, effects, curves, documents, the selftest's table
+	$(BIN)/python -m drifting_parity.catalogue.check_index
+	$(BIN)/python -m drifting_parity.catalogue.effects
+	$(BIN)/python -m drifting_parity.catalogue.curves
+	$(BIN)/python -m drifting_parity.catalogue.documents
+	$(BIN)/python -m drifting_parity.suspects.table > .selftest.json
+	mv .selftest.json tests/selftest.json
 
 bench: $(INSTALLED) ## set up, then time the loss against the textbook form and check it against float64
 	PYTHONPATH=impl $(BIN)/python -m benchmarks.run

@@ -41,6 +41,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("needs TRITON_INTERPRET=1 or a CUDA device")
     monkeypatch.setattr(available, "_DEVICES", {DEVICE})
     monkeypatch.setattr(available, "_STATE", dict[str, ModuleType | None]())
+    monkeypatch.setattr(available, "_FAILED", set[tuple[object, ...]]())
     monkeypatch.setattr(wanted, "_SAID", set[str]())
 
 
@@ -324,6 +325,21 @@ def test_a_kernel_that_fails_one_warning(failing: str, monkeypatch: pytest.Monke
     exact, other = solved(given, torch.float64)
     torch.testing.assert_close(found.loss.double(), exact.loss, rtol=1e-5, atol=0)
     torch.testing.assert_close(gradient.double(), other, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_one_shape_that_fails_leaves_the_kernels_to_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {key: value.float() for key, value in inputs().items()}
+    wider = {key: value.float() for key, value in inputs(channels=33).items()}
+    with monkeypatch.context() as patch:
+        patch.setattr(gpu, "correlate", Failing())
+        with pytest.warns(KernelsUnavailableWarning, match=r"for P \d+, N \d+, U \d+, C 19"):
+            drifting_loss(**given, temperatures=TEMPERATURES)
+    assert available.kernels_for(problem(given)) is None
+    assert available.kernels_for(problem(wider)) is not None
+    drifting_loss(**wider, temperatures=TEMPERATURES)  # a warning would be an error
 
 
 @pytest.mark.usefixtures("kernels")

@@ -7,6 +7,7 @@ kernel weights [L, M]. Statistics have shape [1 or L, 1 or V]: 1 where they are 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -154,13 +155,31 @@ def normalized_distances(x: Array, y: Array, scale: float, readings: Readings) -
 
 @implements("EQ-20")
 def mean_normalized_distance(feature: Feature, readings: Readings) -> Array:
-    """EQ-20: E_x E_y[dist(x, y)] ≈ √C, exactly so over the pairs that define S. As S."""
-    L, _, V, C = feature.generated.shape
+    """EQ-20: E_x E_y[dist(x, y)] ≈ √C, exactly so over the pairs that define S. As S.
+
+    Pair by pair, so that a wrong set of pairs in S (:func:`mean_over_pairs`) shows.
+    """
+    L, N, V, C = feature.generated.shape
+    P, M = feature.positive.shape[1], feature.weight.shape[1]
     scale = distance_scale(feature_scale(feature, readings), C, readings)
-    D = np.broadcast_to(scale, (L, V))
-    return mean_over_pairs(
-        feature, readings, lambda label, v, x, y: normalized_distances(x, y, D[label, v], readings)
-    )
+    S = np.broadcast_to(scale, (L, V))
+    total, weight = np.zeros((L, V)), np.zeros((L, V))
+    for label, i, v, m, w in itertools.product(range(L), range(N), range(V), range(M), range(V)):
+        if v != w and readings.location_sharing != "all_pairs":
+            continue
+        if readings.scale_samples == "positives" and m >= P:
+            continue
+        if readings.scale_samples == "negatives" and m < P:
+            continue
+        if readings.scale_self_pairs == "without" and v == w and m == P + i:
+            continue
+        x = feature.generated[label, i, v][None]
+        y = feature.targets[label, m, w][None]
+        dist = normalized_distances(x, y, S[label, v], readings).item()
+        total[label, v] += feature.weight[label, m] * dist
+        weight[label, v] += feature.weight[label, m]
+    axes = shared_axes(readings)
+    return ratio(total.sum(axis=axes, keepdims=True), weight.sum(axis=axes, keepdims=True))
 
 
 @implements("EQ-22", "A6-tau")
@@ -199,4 +218,5 @@ def normalized_drift(V: Array, drift_scale: Array) -> Array:
 @implements("EQ-24")
 def mean_drift_energy(V: Array, readings: Readings) -> Array:
     """EQ-24: E[‖Ṽ‖²/C] ≈ 1 over the scope of λ; this mean for any V [L, N, V, C]. As λ."""
-    return drift_scale(V, readings) ** 2
+    energy = np.sum(V**2, axis=3) / V.shape[3]
+    return np.mean(np.mean(energy, axis=1), axis=shared_axes(readings), keepdims=True)

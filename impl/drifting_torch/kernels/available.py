@@ -22,10 +22,15 @@ _DEVICES = {"cuda"}
 
 _STATE: dict[str, ModuleType | None] = {}
 
+_FAILED: set[tuple[object, ...]] = set()
+"""Kinds of problems whose kernels did not compile or launch."""
+
 
 def kernels_for(problem: Problem) -> ModuleType | None:
     """The kernels for a problem, None where the eager path is to be taken."""
     if problem.generated.device.type not in _DEVICES or not _applies(problem):
+        return None
+    if _FAILED and _shape(problem) in _FAILED:
         return None
     return _module()
 
@@ -50,7 +55,8 @@ def _module() -> ModuleType | None:
         try:
             _STATE["kernels"] = _loaded()
         except Exception as error:  # whatever a foreign installation may raise
-            give_up(error)
+            _STATE["kernels"] = None
+            warn_once(_NAME, f"{type(error).__name__}: {error}")
     return _STATE["kernels"]
 
 
@@ -66,7 +72,27 @@ def _loaded() -> ModuleType:
     return gpu
 
 
-def give_up(error: Exception) -> None:
-    """Take the eager path from now on, and say why."""
-    _STATE["kernels"] = None
-    warn_once(_NAME, f"{type(error).__name__}: {error}")
+def _shape(problem: Problem) -> tuple[object, ...]:
+    """What kernels are compiled for: problems alike in it fail alike."""
+    return (
+        problem.generated.device,
+        tuple(each.shape[1] for each in problem.sets),
+        problem.generated.shape[-1],
+        problem.generated.dtype,
+        len(problem.temperatures),
+        problem.weight is None,
+        problem.readings,
+        problem.precision,
+    )
+
+
+def give_up(problem: Problem, error: Exception) -> None:
+    """Take the eager path for problems of this shape from now on, and say why, once a shape."""
+    shape = _shape(problem)
+    if shape in _FAILED:
+        return
+    _FAILED.add(shape)
+    sizes = dict(zip("PNU", (each.shape[1] for each in problem.sets), strict=False))
+    sizes["C"] = problem.generated.shape[-1]
+    text = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    warn_once(f"{_NAME} for {text}", f"{type(error).__name__}: {error}")

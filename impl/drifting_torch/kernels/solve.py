@@ -79,7 +79,7 @@ def solving(bucket: Bucket, *, many: bool = False, processes: int = 1) -> Steps:
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a compiler may raise
-            available.give_up(error)
+            available.give_up(bucket.problems[0], error)
             return (yield from _eagerly(bucket.problems, many, processes, received))
         arriving = yield sums
         received.append(arriving)
@@ -180,7 +180,7 @@ def alone(problem: Problem) -> Solution:
             except torch.cuda.OutOfMemoryError:
                 raise
             except Exception as error:  # whatever a compiler may raise
-                available.give_up(error)
+                available.give_up(problem, error)
                 break
         statistics = Statistics(results.feature_scale[0], results.drift_scale[0])
         return Solution(results.per_label[0], Slope.of(slope), statistics)
@@ -384,7 +384,7 @@ class _Restored:
         except torch.cuda.OutOfMemoryError:
             raise
         except Exception as error:  # whatever a compiler may raise
-            available.give_up(error)
+            available.give_up(self.problems[0], error)
             return None
         return outs
 
