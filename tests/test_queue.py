@@ -294,3 +294,68 @@ def test_the_queue_lives_on_a_gpu() -> None:
     moved = SampleQueue(2)
     moved.load_state_dict(queues[0].state_dict(), device="cuda")
     assert torch.equal(moved.content(0).cpu(), queues[0].content(0))
+
+
+# What trainers ask besides.
+
+
+def test_it_is_ready_when_the_scarcest_class_is() -> None:
+    queue = SampleQueue(2, global_capacity=8)
+    assert not queue.is_ready(1)
+    queue.push(numbered(0, 5), torch.tensor([0, 0, 0, 0, 1]))
+    assert queue.is_ready(1, 5)
+    assert not queue.is_ready(2, 5)
+    assert not queue.is_ready(1, 6)
+    queue.sample_positive(torch.tensor([0, 1]), 1, generator=rng())
+    with pytest.raises(ValueError, match="positives is 0, expected at least 1"):
+        queue.is_ready(0)
+    with pytest.raises(ValueError, match="unconditional is -1, expected at least 0"):
+        queue.is_ready(1, -1)
+
+
+def test_stats_are_numbers_for_a_log() -> None:
+    queue = SampleQueue(4)
+    queue.push(numbered(0, 5), torch.tensor([0, 0, 0, 1, 1]))
+    assert queue.stats() == {
+        "class_count_min": 0.0,
+        "class_count_mean": 1.25,
+        "class_count_max": 3.0,
+        "empty_classes": 2.0,
+        "global_count": 5.0,
+    }
+
+
+def test_samples_of_unknown_class_are_drawn_from_the_global_queue_alone() -> None:
+    queue = SampleQueue(2, push_size=4)
+    queue.push(numbered(0, 6))
+    assert queue.counts.tolist() == [0, 0]
+    assert queue.global_content()[:, 0].tolist() == [2.0, 3.0, 4.0, 5.0]
+    again = SampleQueue(2)
+    again.load_state_dict(queue.state_dict())
+    assert again.global_content()[:, 0].tolist() == [2.0, 3.0, 4.0, 5.0]
+    assert again.counts.tolist() == [0, 0]
+    with pytest.raises(ValueError, match="samples has shape"):
+        queue.push(torch.zeros(1, 3), torch.tensor([0]))
+    queue.push(numbered(6, 1), torch.tensor([1]))
+    assert queue.counts.tolist() == [0, 1]
+    assert queue.global_count == 5
+
+
+def test_replacement_repeats_only_where_it_is_asked_for() -> None:
+    queue = SampleQueue(2)
+    queue.push(numbered(0, 3), torch.tensor([0, 0, 1]))
+    label = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match="class 0 has 2 samples, needs 400"):
+        queue.sample_positive(label, 400, generator=rng())
+    drawn = queue.sample_positive(label, 400, generator=rng(), replacement=True)[..., 0]
+    assert set(drawn[0].tolist()) == {0.0, 1.0}
+    assert set(drawn[1].tolist()) == {2.0}
+    assert 150 < int((drawn[0] == 1.0).sum()) < 250
+    shared = queue.sample_unconditional(2, 300, generator=rng(), replacement=True)[..., 0]
+    assert set(shared.flatten().tolist()) == {0.0, 1.0, 2.0}
+    assert not torch.equal(shared[0], shared[1])
+    empty = SampleQueue(1)
+    with pytest.raises(ValueError, match="the global queue has 0 samples"):
+        empty.sample_unconditional(1, 1, generator=rng(), replacement=True)
+    with pytest.raises(ValueError, match="class 0 was never pushed"):
+        empty.sample_positive(torch.tensor([0]), 1, generator=rng(), replacement=True)

@@ -136,7 +136,11 @@ def test_logs_are_plain_numbers() -> None:
     logs = out.logs()
     assert all(isinstance(value, float) and math.isfinite(value) for value in logs.values())
     assert logs["loss"] == pytest.approx(logs["feature_loss"] + logs["raw_loss"])
-    energies = [value for name, value in logs.items() if name.startswith("drift_energy/")]
+    energies = [
+        value
+        for name, value in logs.items()
+        if name.startswith("drift_energy/") and "tau=" not in name
+    ]
     # Seven statistics of the 4×4 map, five of the 2×2 map, x², the vanilla term.
     assert len(energies) == len(out.drift_energy) == 14
     assert logs["drift_energy"] == pytest.approx(sum(energies))
@@ -705,3 +709,78 @@ def test_the_function_takes_any_samples() -> None:
     )
     assert out.stepped
     assert out.unconditional_weight is None
+
+
+# What other trainers take for granted.
+
+
+def gradients_of(generator: nn.Module) -> dict[str, Tensor]:
+    return {name: each.grad.clone() for name, each in generator.named_parameters()}  # pyright: ignore[reportOptionalMemberAccess]
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_gradients_alone_add_up_over_calls(parts: int) -> None:
+    given = toy().configured(micro_batches=parts)
+    before = {name: each.clone() for name, each in given.generator.state_dict().items()}
+    one = toy().configured(micro_batches=parts)
+    wanted_out = one.step()
+    wanted = gradients_of(one.generator)
+    given.generator.zero_grad()
+    out = given.step(optimizer=None)
+    assert not out.stepped
+    assert distance(gradients_of(given.generator), wanted) < 1e-14
+    torch.testing.assert_close(out.gradient_norm, wanted_out.gradient_norm)  # before clipping
+    given.step(optimizer=None)
+    twice = {name: 2 * value for name, value in wanted.items()}
+    assert distance(gradients_of(given.generator), twice) < 1e-14
+    for name, value in given.generator.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_what_needs_an_optimizer_says_so() -> None:
+    given = toy()
+    average = MovingAverage(given.generator, (0.9,))
+    with pytest.raises(ValueError, match="average is given and optimizer is None"):
+        given.step(optimizer=None, average=average)
+    function = given.but(generator=lambda *inputs: given.generator(*inputs))
+    with pytest.raises(TypeError, match="generator is function and optimizer is None"):
+        function.step(optimizer=None)
+    for each in given.generator.parameters():
+        each.requires_grad_(False)
+    with pytest.raises(ValueError, match="generator has no parameter that requires a gradient"):
+        given.step(optimizer=None)
+
+
+def test_weights_of_the_callers_own() -> None:
+    given = toy()
+    count, others = given.noise.shape[1], given.unconditional.shape[1]
+    by_alpha = given.step(optimizer=None)
+    same = cfg_alpha_to_weight(given.alpha, count, others)
+    assert torch.equal(toy().step(optimizer=None, unconditional_weight=same).loss, by_alpha.loss)
+    each = torch.linspace(0.5, 3.0, len(same) * others, dtype=same.dtype).view(len(same), others)
+    own = toy().step(optimizer=None, unconditional_weight=each)
+    assert not torch.equal(own.loss, by_alpha.loss)
+    assert own.unconditional_weight is each
+    assert own.logs()["unconditional_weight_mean"] == pytest.approx(1.75)
+    with pytest.raises(ValueError, match="unconditional_weight"):
+        toy().step(optimizer=None, unconditional_weight=-each)
+    with pytest.raises(ValueError, match="unconditional is None, expected both"):
+        toy().but(unconditional=None, alpha=torch.ones(2)).step(unconditional_weight=each)
+
+
+def test_logs_tell_each_temperature() -> None:
+    out = toy().step()
+    logs = out.logs()
+    names = [f"tau={temperature:g}" for temperature in out.temperatures]
+    assert len(names) == len(next(iter(out.drift_energy.values())))
+    for index, name in enumerate(names):
+        of_all = sum(float(value[index].mean()) for value in out.drift_energy.values())
+        assert logs[f"drift_energy/{name}"] == pytest.approx(of_all)
+        least = min(float(value[index].min()) for value in out.drift_scale.values())
+        assert logs[f"drift_scale_min/{name}"] == pytest.approx(least)
+        assert logs[f"drift_energy/(samples)/{name}"] == pytest.approx(
+            float(out.drift_energy["(samples)"][index].mean())
+        )
+    mean = sum(logs[f"drift_energy/{name}"] for name in names) / len(names)
+    assert mean == pytest.approx(logs["drift_energy"])
+    assert logs["gamma_mean"] == pytest.approx(float((1 - 1 / out.alpha).mean()))

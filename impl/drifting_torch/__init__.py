@@ -18,6 +18,7 @@ from drifting_torch.features.mae import (
 )
 from drifting_torch.features.patches import patchify, unpatchify
 from drifting_torch.features.release_parameters import load_release_parameters
+from drifting_torch.features.taps import LayerTaps
 from drifting_torch.features.vectors import (
     FeatureVectorizationConfig,
     extract_feature_maps,
@@ -60,6 +61,7 @@ __all__ = [
     "GroupedDriftStepConfig",
     "GroupedDriftStepOutput",
     "KernelsUnavailableWarning",
+    "LayerTaps",
     "LinearWarmup",
     "MAEDecoder",
     "MAEResNetEncoder",

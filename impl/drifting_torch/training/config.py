@@ -103,10 +103,13 @@ class GroupedDriftStepOutput:
     stepped
         Whether the parameters were updated: False where the scaler met an infinite gradient.
     alpha, unconditional_weight
-        α [L], and the w [L] that follows from it; w is None without unconditional samples.
+        α [L], and the w [L] that follows from it, or that was given ([L] or [L, U]); w is None
+        without unconditional samples.
     feature_scale, drift_scale, drift_energy
         S [1|L, 1|V], λ [T, 1|L, 1|V] and ‖V‖² = C·λ² by feature, the vanilla term under
         ``"(samples)"``.
+    temperatures
+        The T temperatures τ of these.
     """
 
     loss: Tensor
@@ -119,13 +122,16 @@ class GroupedDriftStepOutput:
     feature_scale: dict[str, Tensor]
     drift_scale: dict[str, Tensor]
     drift_energy: dict[str, Tensor]
+    temperatures: tuple[float, ...] = ()
 
     def logs(self) -> dict[str, float]:
         """Numbers to log by name; waits for the device once.
 
         ``loss``, ``feature_loss``, ``raw_loss``, ``gradient_norm``, ``stepped``; mean, least and
-        greatest α; ``drift_energy`` summed over features and ``drift_energy/<feature>``, means over
-        τ's, labels and locations; least and greatest S and λ of all features.
+        greatest α, the mean of γ = 1 − 1/α (A.7) and of w; ``drift_energy`` summed over features
+        and ``drift_energy/<feature>``, means over τ's, labels and locations, and the same of each
+        temperature alone, ``drift_energy/tau=<τ>`` and ``drift_energy/<feature>/tau=<τ>``; least
+        and greatest S and λ of all features, and λ of each temperature.
         """
         energies = {key: value.mean() for key, value in self.drift_energy.items()}
         scales = {"feature_scale": self.feature_scale, "drift_scale": self.drift_scale}
@@ -140,6 +146,18 @@ class GroupedDriftStepOutput:
             "drift_energy": torch.stack(list(energies.values())).sum(),
             **{f"drift_energy/{key}": value for key, value in energies.items()},
         }
+        if self.unconditional_weight is not None:
+            found["unconditional_weight_mean"] = self.unconditional_weight.mean()
+        found["gamma_mean"] = (1.0 - 1.0 / self.alpha).mean()
+        for index, temperature in enumerate(self.temperatures):
+            name = f"tau={temperature:g}"
+            of_one = {key: value[index].mean() for key, value in self.drift_energy.items()}
+            found[f"drift_energy/{name}"] = torch.stack(list(of_one.values())).sum()
+            found |= {f"drift_energy/{key}/{name}": value for key, value in of_one.items()}
+            least = [value[index].min() for value in self.drift_scale.values()]
+            most = [value[index].max() for value in self.drift_scale.values()]
+            found[f"drift_scale_min/{name}"] = torch.stack(least).min()
+            found[f"drift_scale_max/{name}"] = torch.stack(most).max()
         for name, values in scales.items():
             found[f"{name}_min"] = torch.stack([each.min() for each in values.values()]).min()
             found[f"{name}_max"] = torch.stack([each.max() for each in values.values()]).max()

@@ -41,6 +41,7 @@ class Pipeline:
     decoder: Callable[[Tensor], Tensor] | None
     config: GroupedDriftStepConfig
     inputs: StepInputs
+    weight: Tensor | None = None
 
     def __post_init__(self) -> None:
         if (self.encoder is None) != (self.config.feature_config is None):
@@ -149,6 +150,8 @@ class Pipeline:
     def _weight(self) -> Tensor | None:
         if self.inputs.unconditional is None:
             return None
+        if self.weight is not None:
+            return self.weight
         count, others = self.inputs.groups[1], self.inputs.unconditional.shape[1]
         return cfg_alpha_to_weight(self.inputs.alpha, count, others)
 
@@ -185,6 +188,7 @@ class Pipeline:
         if found.raw_term is not None:
             terms[SAMPLES] = found.raw_term
         loss = found.loss.detach()
+        features = self.config.feature_config
         return GroupedDriftStepOutput(
             loss=loss,
             feature_loss=None if not found.terms else found.feature_loss.detach(),
@@ -193,6 +197,7 @@ class Pipeline:
             stepped=False,
             alpha=self.inputs.alpha,
             unconditional_weight=weight,
+            temperatures=self.config.temperatures if features is None else features.temperatures,
             feature_scale={key: term.feature_scale for key, term in terms.items()},
             drift_scale={key: term.drift_scale for key, term in terms.items()},
             drift_energy={key: term.drift_energy for key, term in terms.items()},

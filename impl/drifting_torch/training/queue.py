@@ -72,15 +72,23 @@ class _Ring:
         ages = keys.masked_fill_(empty, 2.0).argsort(dim=1)[:, :count]
         return self.at(queues, ages)
 
+    def draw_again(self, queues: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """``count`` samples of each queue [L, count, ...], each drawn from all it holds."""
+        share = torch.rand((len(queues), count), generator=generator, device=generator.device)
+        held = self.count[queues][:, None]
+        ages = (share.cpu().double() * held).long().minimum(held - 1)
+        return self.at(queues, ages)
+
 
 class SampleQueue:
     """A queue of real samples for each class, and a global one (A.8).
 
     Positives of a label come from the queue of its class, unconditional samples of any class from
-    the global queue; every draw is without replacement. A queue that holds fewer samples than are
-    asked for is an error: nothing is repeated and nothing made up.
+    the global queue; every draw is without replacement, unless it is asked for with it. A queue
+    that holds fewer samples than are asked for is an error: nothing is repeated unasked, and
+    nothing made up.
 
-    A training run pushes until ``counts`` reaches what is drawn of every class, and then pushes
+    A training run pushes until :meth:`is_ready` for what is drawn of every class, and then pushes
     and draws in turn.
 
     Samples live on the device and in the dtype of the first push; where the samples are, the
@@ -128,8 +136,25 @@ class SampleQueue:
         """Samples held in the global queue."""
         return int(self._global.count[0])
 
+    def is_ready(self, positives: int, unconditional: int = 0) -> bool:
+        """Whether so many can be drawn of every class, and of the global queue, unrepeated."""
+        check_integer("positives", positives)
+        check_integer("unconditional", unconditional, least=0)
+        return int(self._by_class.count.min()) >= positives and self.global_count >= unconditional
+
+    def stats(self) -> dict[str, float]:
+        """What a log wants to show: how full the queues are, and how many classes are empty."""
+        counts = self._by_class.count.double()
+        return {
+            "class_count_min": float(counts.min()),
+            "class_count_mean": float(counts.mean()),
+            "class_count_max": float(counts.max()),
+            "empty_classes": float((counts == 0).sum()),
+            "global_count": float(self.global_count),
+        }
+
     @implements("A8-queue-128", "A8-global-1000", "A8-push-64")
-    def push(self, samples: Tensor, labels: Tensor) -> None:
+    def push(self, samples: Tensor, labels: Tensor | None = None) -> None:
         """Put the newest ``push_size`` samples into their classes' queues and the global one.
 
         Parameters
@@ -137,7 +162,8 @@ class SampleQueue:
         samples
             Real samples [B, ...], the newest last; without a graph from here on.
         labels
-            Their classes, integers [B]; read on the host.
+            Their classes, integers [B]; read on the host. None for samples of unknown class, which
+            go into the global queue alone.
 
         Raises
         ------
@@ -145,7 +171,7 @@ class SampleQueue:
             For labels out of range or of another number, and samples whose shape, dtype or device
             is not that of earlier pushes. Nothing is pushed then.
         """
-        held = self._by_class.store
+        held = self._global.store
         if not isinstance(samples, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"samples is {type(samples).__name__}, expected a tensor [B, ...]")
         if samples.dim() < 1 or len(samples) == 0:
@@ -160,6 +186,10 @@ class SampleQueue:
                 raise TypeError(f"samples has dtype {samples.dtype}, expected {held.dtype}")
             if samples.device != held.device:
                 raise ValueError(f"samples is on {samples.device}, expected {held.device}")
+        if labels is None:
+            newest = samples.detach()[-self.push_size :]
+            self._global.push(newest, torch.zeros(len(newest), dtype=torch.int64, device=_HOST))
+            return
         found = self._labels("labels", labels)
         if len(found) != len(samples):
             raise ValueError(
@@ -170,11 +200,20 @@ class SampleQueue:
         self._global.push(newest, torch.zeros_like(found))
 
     @implements("A8-class", "A8-noreplace", "S3-pos-class")
-    def sample_positive(self, labels: Tensor, count: int, *, generator: torch.Generator) -> Tensor:
+    def sample_positive(
+        self,
+        labels: Tensor,
+        count: int,
+        *,
+        generator: torch.Generator,
+        replacement: bool = False,
+    ) -> Tensor:
         """``count`` distinct samples of the class of each label [L]: [L, count, ...].
 
         Labels may repeat; each is drawn for on its own. ``ValueError`` for a class with fewer
-        than ``count`` samples, naming the class, what it has and what it needs.
+        than ``count`` samples, naming the class, what it has and what it needs. With
+        ``replacement``, which is not the paper's (A8-noreplace), one sample of a class is enough,
+        and the same may come several times.
         """
         found = self._labels("labels", labels)
         check_integer("count", count)
@@ -182,31 +221,38 @@ class SampleQueue:
             has = int(self._by_class.count[label])
             if has == 0:
                 raise ValueError(f"class {label} was never pushed, needs {count} samples")
-            if has < count:
+            if has < count and not replacement:
                 raise ValueError(
                     f"class {label} has {has} samples, needs {count}: a draw is without replacement"
                     f" (class_capacity is {self._by_class.capacity})"
                 )
-        return self._by_class.draw(found, count, generator)
+        draw = self._by_class.draw_again if replacement else self._by_class.draw
+        return draw(found, count, generator)
 
     @implements("A8-class", "A8-noreplace", "A7-unc")
     def sample_unconditional(
-        self, labels_count: int, count: int, *, generator: torch.Generator
+        self,
+        labels_count: int,
+        count: int,
+        *,
+        generator: torch.Generator,
+        replacement: bool = False,
     ) -> Tensor:
         """``count`` distinct samples of the global queue for each of ``labels_count`` labels.
 
         [labels_count, count, ...]; the labels' draws are independent of one another. ``ValueError``
-        if the queue holds fewer than ``count``.
+        if the queue holds fewer than ``count``, or with ``replacement`` none at all.
         """
         check_integer("labels_count", labels_count)
         check_integer("count", count)
-        if self.global_count < count:
+        if self.global_count < (1 if replacement else count):
             raise ValueError(
                 f"the global queue has {self.global_count} samples, needs {count}: a draw is "
                 f"without replacement (global_capacity is {self._global.capacity})"
             )
         zeros = torch.zeros(labels_count, dtype=torch.int64, device=_HOST)
-        return self._global.draw(zeros, count, generator)
+        draw = self._global.draw_again if replacement else self._global.draw
+        return draw(zeros, count, generator)
 
     def content(self, label: int) -> Tensor:
         """Samples held of a class, the oldest first [count, ...]; ``ValueError`` if it has none."""
@@ -226,8 +272,9 @@ class SampleQueue:
         state: dict[str, Any] = {**self._sizes(), "counts": self.counts}
         if self.global_count:
             held = [label for label, count in enumerate(self.counts.tolist()) if count]
-            state["samples"] = torch.cat([self.content(label) for label in held])
-            state["global_samples"] = self.global_content().clone()
+            shared = self.global_content().clone()
+            state["samples"] = torch.cat([shared[:0], *(self.content(label) for label in held)])
+            state["global_samples"] = shared
         return state
 
     def load_state_dict(

@@ -31,7 +31,8 @@ def grouped_drift_training_step(
     positive: Tensor,
     unconditional: Tensor | None = None,
     *,
-    optimizer: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer | None,
+    unconditional_weight: Tensor | None = None,
     encoder: Encoder | None = None,
     decoder: Callable[[Tensor], Tensor] | None = None,
     config: GroupedDriftStepConfig | None = None,
@@ -57,7 +58,12 @@ def grouped_drift_training_step(
         (:class:`SampleQueue` gives both).
     optimizer
         Of the generator's parameters; they alone receive gradients, zeroed first. Those that
-        do not require any stay as they are.
+        do not require any stay as they are. None for the gradients alone, to be accumulated over
+        calls: they are added to those that the generator's parameters have, the generator must be
+        a module, and nothing is clipped or updated.
+    unconditional_weight
+        Kernel weights w [L] or [L, U], at least 0, in place of those that follow from ``alpha``,
+        which then is a condition of the generator alone.
     encoder
         Module or function that returns maps [B, C, H, W], of which the vectors of A.5 are formed,
         or vectors [B, V, C], taken as they are: one tensor, a sequence or a mapping. In eval mode.
@@ -70,7 +76,7 @@ def grouped_drift_training_step(
         Gradient scaler, required for float16; a disabled one counts as none. At its default scale
         of 65536 it skips the first steps: summed losses have great gradients.
     schedule, average
-        Stepped and updated after the parameters, if these were updated.
+        Stepped and updated after the parameters, if these were updated; None without optimizer.
 
     Returns
     -------
@@ -118,7 +124,16 @@ def grouped_drift_training_step(
         )
     if config.micro_batches > 1:
         check_no_batch_statistics("generator", generator)
-    pipeline = Pipeline(generator, encoder, decoder, config, inputs)
+    if unconditional_weight is not None and unconditional is None:
+        raise ValueError("unconditional_weight is given and unconditional is None, expected both")
+    pipeline = Pipeline(generator, encoder, decoder, config, inputs, unconditional_weight)
+    if optimizer is None:
+        for name, value in {"schedule": schedule, "average": average}.items():
+            if value is not None:
+                raise ValueError(f"{name} is given and optimizer is None, expected {name}=None")
+        parameters = _trainable("generator", generator)
+        found = pipeline.backward(parameters, scaler)
+        return replace(found, gradient_norm=clip_gradient_norm(parameters, None))
     parameters = _trained(optimizer)
     optimizer.zero_grad(set_to_none=True)
     found = pipeline.backward(parameters, scaler)
@@ -142,6 +157,19 @@ def _working_scaler(
             "underflow without"
         )
     return working
+
+
+def _trainable(name: str, module: object) -> Sequence[Tensor]:
+    """A module's parameters, less those that are frozen."""
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(
+            f"{name} is {type(module).__name__} and optimizer is None, expected a module, whose "
+            "parameters receive the gradients"
+        )
+    trained = [each for each in module.parameters() if each.requires_grad]
+    if not trained:
+        raise ValueError(f"{name} has no parameter that requires a gradient, expected some")
+    return trained
 
 
 def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
