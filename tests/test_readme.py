@@ -143,6 +143,13 @@ def test_judging_as_shown(tmp_path: Path, change: tuple[str, str], status: int) 
         assert re.search(r"✓ EQ-26 ", done.stdout)
 
 
+def test_the_example_conforms_in_every_clause_that_it_lets_be_seen(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "drifting_parity.cli", "report", "--quick"]
+    command += ["--implementation", f"python:{EXAMPLES / 'plain_loss.py'}:plain_drifting_loss"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", readme_transcript.COMMANDS)
 def test_a_transcript_is_what_is_printed(name: str) -> None:
     shown = readme_transcript.without_numbers(readme_transcript.shown(name))

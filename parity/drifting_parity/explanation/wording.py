@@ -6,7 +6,12 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final
 
-from drifting_parity.explanation.data import DeviationStatement, Explanation, ReadingStatement
+from drifting_parity.explanation.data import (
+    DeviationStatement,
+    Explanation,
+    ReadingStatement,
+    Unexplained,
+)
 
 WIDTH: Final = 100
 """The longest line."""
@@ -56,8 +61,7 @@ def statement_lines(explanation: Explanation, width: int = WIDTH) -> list[str]:
         law = f", {dial.law}" if dial.law else ""
         lines += _wrapped(f"measured  {dial.name}: {dial.value:.6g}{law}  ({dial.stage})", width)
     for item in explanation.unexplained:
-        text = f"unexplained from here: {item.stage}, {_size(item.size)} off on {item.probe}"
-        lines += _wrapped(text, width)
+        lines += _wrapped(f"unexplained from here: {item.stage}, {_open(item)}", width)
     lines += _held(explanation, width)
     for note in explanation.notes:
         lines += _wrapped(f"note: {note}", width, "")
@@ -125,8 +129,11 @@ def _number(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:.4g}"
 
 
-def _size(size: float) -> str:
-    return f"{size:.1e}" if size < float("inf") else "not a number or of another shape,"
+def _open(item: Unexplained) -> str:
+    """Where a stage is not explained, and by how much."""
+    if item.size < float("inf"):
+        return f"{item.size:.1e} off on {item.probe}"
+    return f"no number, or of another shape, on {item.probe}"
 
 
 def as_text(lines: Sequence[str]) -> str:

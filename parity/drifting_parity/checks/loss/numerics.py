@@ -166,6 +166,10 @@ def _nearly_equal(channels: int) -> LossCase:
     return case.changed(generated=centre + 1e-3 * (case.generated - centre))
 
 
+MILD = (0.05, 0.2)
+"""Temperatures at which the softmaxes stay inside of float32 where half of all samples coincide:
+with all distances from positives twice their mean or more, 0.02 takes e^(−d/τ) out of it."""
+
 COINCIDENCES = (_all_equal, _generated_equal_positives, _duplicated, _nearly_equal)
 """Ways for samples to coincide, each for a number of channels."""
 
@@ -189,7 +193,7 @@ def _coincident(context: Context, case: LossCase) -> Iterator[Measurement]:
     channels = case.generated.shape[-1]
     apart = _compared(context, _gaussian("samples apart", 45, channels=channels), "ordinary")
     right = all(item.passed for item in apart)
-    for item in _compared(context, case, "coincident"):
+    for item in _compared(context, case.changed(temperatures=MILD), "coincident"):
         if right:
             alone = replace(item, clauses=("EQ-12", *LOSS), refutes=("EQ-12",))
             yield replace(alone, end_to_end=False, stage="field")
