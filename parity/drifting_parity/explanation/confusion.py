@@ -29,6 +29,9 @@ from drifting_spec.readings import MOOT
 Outcome = Literal["named", "partly", "unexplained", "FALSE"]
 OUTCOMES: Final = get_args(Outcome)
 
+REPLACED_MASKS: Final = ("D05", "D07", "D08", "D09")
+"""Deviations with a mask of their own: whatever the readings say of it is not computed."""
+
 RICH = Traits(labels=2, vectors=2, channels=4, temperatures=3, weighted=True)
 """A case on which every axis of the loss shows that can show."""
 
@@ -108,7 +111,10 @@ def _moot(truth: Truth) -> set[str]:
     for item in truth.suspects:
         if item.reading is not None:
             readings = readings.with_reading(*item.reading)
-    return {axis for axis, reading in readings.canonical(RICH) if reading == MOOT}
+    moot = {axis for axis, reading in readings.canonical(RICH) if reading == MOOT}
+    if any(item.id in REPLACED_MASKS for item in truth.suspects):
+        moot.add("self_mask")
+    return moot
 
 
 def _false_readings(truth: Truth, explanation: Explanation) -> Iterator[str]:

@@ -33,6 +33,7 @@ from drifting_parity.explanation.search import Scored, Search
 from drifting_parity.explanation.stages import (
     FACTORS,
     SAME_KERNEL,
+    STAGE_AXES,
     all_options,
     between_temperatures,
     options,
@@ -328,6 +329,12 @@ def _said(
     if main.probes:
         sharing = main.hypotheses if main.unexplained else main.hypotheses[:1]
         statements = reading_statements(search, sharing, main.usable)
+    if main is loss and main.unexplained:
+        statements = {
+            axis: item
+            for axis, item in statements.items()
+            if _long_before(axis, main.unexplained[0].stage)
+        }
     if not main.unexplained:
         deviations = deviation_statements(
             search, main.hypotheses[0], main.usable, main.hypotheses[1:]
@@ -376,6 +383,16 @@ def _is_the_mask(item: DeviationStatement, mask: ReadingStatement | None) -> boo
         for value in item.parameters.values()
         for size in sizes
     )
+
+
+def _long_before(axis: str, stage: str) -> bool:
+    """Whether an axis shows in the field alone, or well before the stage that is not explained.
+
+    What is not explained may be what makes another reading look like this one.
+    """
+    shows = [STAGES.index(name) for name, axes in STAGE_AXES.items() if axis in axes]
+    latest, open_at = max(shows, default=0), STAGES.index(stage)
+    return latest < open_at and (latest == 0 or latest + 1 < open_at)
 
 
 def _otherwise(of_field: ReadingStatement, of_loss: ReadingStatement) -> DeviationStatement:
