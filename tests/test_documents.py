@@ -8,7 +8,7 @@ import pytest
 
 from drifting_parity.catalogue import documents, sources
 from drifting_parity.pages.book import Book
-from drifting_spec.implements import IMPLEMENTED
+from drifting_spec.implements import IMPLEMENTED, ORACLES
 from drifting_spec.registry import load
 
 MADE = {name: make() for name, make in documents.DOCUMENTS.items()}
@@ -41,18 +41,25 @@ def test_all_that_is_marked_is_found_in_the_sources(package: str):
     """What importing marks, a class as well as a function, is what parsing finds."""
     importlib.import_module(package)
     found = {
-        f"{each.module}:{each.name} {clause}"
+        f"{each.module}:{each.name} {clause} {each.oracle}"
         for clause, items in sources.every(package).items()
         for each in items
     }
     marked = {
-        f"{where} {clause}"
-        for clause, places in IMPLEMENTED.items()
+        f"{where} {clause} {marks is ORACLES}"
+        for marks in (IMPLEMENTED, ORACLES)
+        for clause, places in marks.items()
         for where in places
         if where.startswith(f"{package}.")
     }
     assert marked
     assert marked <= found
+
+
+def test_an_oracle_stands_after_the_equation_and_is_called_one():
+    names = [(each.name, each.oracle) for each in sources.marked("drifting_reference", "EQ-44")]
+    assert names == [("kernel_field", False), ("log_gaussian_ratio", True)]
+    assert "`mmd.kernel_field`, `mmd.log_gaussian_ratio` (oracle)" in MADE["README.md"]
 
 
 def test_every_delta_has_a_line_that_links_to_its_entry():

@@ -90,7 +90,7 @@ def test_a_section_has_its_formulas_statements_and_sources(made: dict[str, str])
         for clause in clauses:
             assert clause.title in html.unescape(text)
     page = made["a6.html"]
-    assert "def mean_distance(" in page
+    assert "def feature_scale(" in page
     assert re.search(r"drifting_reference/\w+\.py, line \d+", page)
     assert str(Path(drifting_spec.__file__).parents[2]) not in page
 

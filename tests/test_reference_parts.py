@@ -17,14 +17,13 @@ from drifting_reference import (
     evolve,
     feature_space_drifting_loss,
     feature_training_loss,
-    fixed_point_residual,
     gamma_to_alpha,
     guided_distribution,
     input_x2,
     maps_per_side,
     mixed_negatives,
     multi_feature_training_loss,
-    next_output,
+    pushforward,
     total_vector_count,
     training_loss,
     training_loss_gradient,
@@ -57,9 +56,19 @@ def test_particles_move_along_the_drift() -> None:
     def drift(x: np.ndarray) -> np.ndarray:
         return compute_V(x, noise[:10], x, 0.5, mask_self=True)
 
-    x = generator(noise)
-    close(evolve(x, drift), next_output(generator, noise, drift))
-    close(fixed_point_residual(generator, noise, drift), drift(x), atol=1e-14)
+    x = pushforward(generator, noise)
+    close(evolve(x, drift) - x, drift(x), atol=1e-14)
+    assert np.abs(drift(x)).max() > 0.01
+
+
+@pytest.mark.parity_clause("EQ-4", "EQ-5")
+def test_particles_on_the_positives_stay() -> None:
+    x = cloud(1, 20, 2)
+
+    def drift(points: np.ndarray) -> np.ndarray:
+        return compute_V(points, x, points, 0.5, mask_self=False)
+
+    close(evolve(x, drift), x, atol=1e-14)
 
 
 @pytest.mark.parity_clause("EQ-2")

@@ -99,7 +99,7 @@ CHANGES: dict[str, tuple[Any, str, Callable[[Any], Any], set[str]]] = {
         {"P-01-value", "P-19-both-3-2"},
     ),
     "self pairs never counted": (
-        *(drifting_reference.normalization, "counted_pairs"),
+        *(drifting_reference.loss, "feature_scale"),
         lambda before: under(before, "scale_self_pairs", "without"),
         {"P-08-scale", "P-08-gradient"},
     ),

@@ -130,7 +130,7 @@ from drifting_reference.mmd import (
     sample_losses,
     squared_distances,
 )
-from drifting_reference.particles import evolve, fixed_point_residual, next_output, pushforward
+from drifting_reference.particles import evolve, pushforward
 from drifting_reference.training import (
     TrainingStep,
     antisymmetry_defect,
@@ -189,7 +189,6 @@ __all__ = [
     "feature_space_drifting_loss",
     "feature_training_loss",
     "fine_tuning_loss",
-    "fixed_point_residual",
     "gamma_to_alpha",
     "gaussian_basis",
     "gaussian_xi",
@@ -220,7 +219,6 @@ __all__ = [
     "mmd_loss",
     "mmd_sample_gradient",
     "multi_feature_training_loss",
-    "next_output",
     "normalized_kernel",
     "normalized_rows",
     "normalizer",

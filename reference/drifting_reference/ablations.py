@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from drifting_reference.algorithm2 import drift, weights_from_distances
+from drifting_reference.algorithm2 import KernelWeights, compute_W, drift
 from drifting_reference.arrays import Array
 from drifting_reference.field import mean_shift
 from drifting_reference.kernels import distances
@@ -39,8 +39,9 @@ def _weights(
     x: Array, y_pos: Array, y_neg: Array, T: float, mask_self: bool, readings: Readings
 ) -> tuple[Array, Array]:
     """W_pos [N, P] and W_neg [N, M] of ALG2-9."""
-    return weights_from_distances(
-        distances(x, y_pos), distances(x, y_neg), T, mask_self=mask_self, readings=readings
+    once = KernelWeights(np.ones(len(y_pos)), np.ones(len(y_neg)))
+    return compute_W(
+        distances(x, y_pos), distances(x, y_neg), T, once, mask_self=mask_self, readings=readings
     )
 
 

@@ -23,7 +23,10 @@ def vector_count(side: int) -> int:
 
 
 BLOCKS = {32: 3, 16: 4, 8: 6, 4: 3}
-"""Side of the map → residual blocks, for each stage of the encoder (A3-stages)."""
+"""Side of the map → residual blocks, for each stage of the encoder (A3-stages).
+
+The maps are counted here from A.5's text alone; ``drifting_spec.inventory`` lists them by name.
+"""
 
 
 @implements("A5-taps")
@@ -48,9 +51,9 @@ def maps_per_side(readings: Readings = PAPER) -> dict[int, int]:
 
 
 @implements("A5-total")
-def total_vector_count(maps_per_side: Mapping[int, int]) -> int:
-    """A5-total: Σ over sides of (number of maps) · n(side)."""
-    return sum(count * vector_count(side) for side, count in maps_per_side.items())
+def total_vector_count(maps: Mapping[int, int]) -> int:
+    """A5-total: Σ over sides of (number of maps) · n(side). ``maps``: side → number."""
+    return sum(count * vector_count(side) for side, count in maps.items())
 
 
 @implements("A5-a")

@@ -12,7 +12,7 @@ import numpy as np
 
 from drifting_reference.arrays import Array, as_array, as_weight, ratio
 from drifting_reference.kernels import distances, kernel
-from drifting_spec import implements
+from drifting_spec import implements, oracle
 
 PairKernel = Callable[[Array, Array, Array], Array]
 
@@ -102,7 +102,7 @@ def pair_field(A_pos: Array, A_neg: Array, y_pos: Array, y_neg: Array) -> Array:
     return V
 
 
-@implements("EQ-11")
+@oracle("EQ-11")
 def kernel_sums(
     x: Array, y_pos: Array, y_neg: Array, T: float, *, mask_self: bool = False
 ) -> tuple[Array, Array]:
@@ -114,7 +114,7 @@ def kernel_sums(
     return k_pos.sum(axis=1), k_neg.sum(axis=1)
 
 
-@implements("EQ-11")
+@oracle("EQ-11")
 def y_softmax_factor(
     x: Array, y_pos: Array, y_neg: Array, T: float, *, mask_self: bool = False
 ) -> Array:

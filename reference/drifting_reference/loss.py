@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from drifting_reference.algorithm2 import compute_V_from_distances
+from drifting_reference.algorithm2 import KernelWeights, compute_V_from_distances
 from drifting_reference.arrays import (
     Array,
     Mask,
@@ -123,15 +123,18 @@ def field_of_feature(feature: Feature, S: Array, temperature: float, readings: R
     for label in range(L):
         for v in range(V):
             x = feature.generated[label, :, v]
+            dist_pos, dist_neg = (
+                normalized_distances(x, y[label, :, v], D[label, v], readings)
+                for y in (feature.positive, feature.negative)
+            )
             field[label, :, v] = compute_V_from_distances(
-                normalized_distances(x, feature.positive[label, :, v], D[label, v], readings),
-                normalized_distances(x, feature.negative[label, :, v], D[label, v], readings),
+                dist_pos,
+                dist_neg,
                 y_pos[label, :, v],
                 y_neg[label, :, v],
                 normalized_temperature(temperature, C, readings),
+                KernelWeights(feature.positive_weight[label], feature.negative_weight[label]),
                 mask_self=True,
-                positive_weight=feature.positive_weight[label],
-                negative_weight=feature.negative_weight[label],
                 readings=readings,
                 # One mean distance: EQ-20 makes it √C in these coordinates.
                 mask_unit=float(np.sqrt(C)),
@@ -203,32 +206,42 @@ def drifting_loss(
     feature = read_feature(
         generated, positive, unconditional, unconditional_weight, generated_weight, positive_weight
     )
+    # EQ-21, EQ-18: S, and φ̃ = φ/S.
     S = feature_scale(feature, readings)
     scale = coordinate_scale(S, readings)
+    phi = normalized_feature(feature.generated, scale)
+    # EQ-19, EQ-22: V_τ, by Algorithm 2 on φ̃ at τ̃ = τ√C.
     V = np.stack([field_of_feature(feature, S, t, readings) for t in temperatures])
+    # EQ-25: λ_τ = √E[‖V_τ‖²/C].
     lambdas = np.stack([drift_scale(V_tau, readings) for V_tau in V])
     used = used_drift_scale(lambdas, readings)
+    # EQ-23: Ṽ_τ = V_τ/λ_τ.
     normalized = np.stack(
-        [normalized_drift(V_tau, scale_tau) for V_tau, scale_tau in zip(V, used, strict=True)]
+        [normalized_drift(V_tau, lambda_tau) for V_tau, lambda_tau in zip(V, used, strict=True)]
     )
+    # EQ-A6τ: Ṽ = Σ_τ Ṽ_τ.
     drift = normalized.sum(axis=0)
-    per_target = (
-        normalized if readings.temperature_aggregation != "sum_drifts_then_mse" else drift[None]
-    )
-    mean_over_temperatures = readings.temperature_aggregation == "per_temperature_mse_mean"
-    share = 1 / len(temperatures) if mean_over_temperatures else 1.0
-    per_label = share * squared_errors(per_target, readings)
+    # A6-order: one target with the sum, or one for each temperature.
+    if readings.temperature_aggregation == "sum_drifts_then_mse":
+        errors, share = drift[None], 1.0
+    elif readings.temperature_aggregation == "per_temperature_mse":
+        errors, share = normalized, 1.0
+    else:
+        errors, share = normalized, 1 / len(temperatures)
+    # EQ-26: MSE(φ̃ − sg(φ̃ + Ṽ)), the error −Ṽ squared. `frozen_target` computes the difference.
+    per_label = share * squared_errors(errors, readings)
+    # S3-sg: its derivative, φ̃ = φ/S with S and the target constants.
     kappa = share * error_factor(drift.shape, readings)
-    phi = normalized_feature(feature.generated, scale)
+    gradient = normalized_feature(-2 * drift * kappa, scale)
     return DriftingLoss(
         loss=reduce_labels(per_label, readings),
         per_label=per_label,
-        gradient=normalized_feature(-2 * drift * kappa, scale),
+        gradient=gradient,
         drift=drift,
         drifts=V,
         feature_scale=S,
         drift_scale=lambdas,
         drift_energy=drift.shape[-1] * lambdas**2,
         degenerate=lambdas == 0,
-        frozen_target=FrozenTarget(phi + per_target, scale, share, readings),
+        frozen_target=FrozenTarget(phi + errors, scale, share, readings),
     )

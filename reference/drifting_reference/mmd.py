@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from drifting_reference.arrays import Array
-from drifting_spec import implements
+from drifting_spec import implements, oracle
 
 
 @implements("EQ-34")
@@ -172,7 +172,7 @@ def paired_kernel_field(y_pos: Array, y_neg: Array, k_pos: Array, k_neg: Array) 
     return V / len(y_pos)
 
 
-@implements("EQ-44")
+@oracle("EQ-44")
 def log_gaussian_ratio(x: Array, y_pos: Array, y_neg: Array, sigma: float) -> Array:
     """Log of E_p[k]/E_q[k] for k = exp(−R/2σ²): σ²∇_x of it is EQ-44 with EQ-46. → [N]."""
     pos = logsumexp(-squared_distances(x, y_pos) / (2 * sigma**2), axis=1) - np.log(len(y_pos))

@@ -8,12 +8,11 @@ kernel weights [L, M]. Statistics have shape [1 or L, 1 or V]: 1 where they are 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from drifting_reference.arrays import Array, Mask, ratio
+from drifting_reference.arrays import Array, ratio
 from drifting_reference.kernels import distances
 from drifting_spec import Readings, implements
 
@@ -58,56 +57,6 @@ def feature_distances(x: Array, y: Array, readings: Readings) -> Array:
     return np.sqrt(np.maximum(d**2, 1e-8)) if readings.floors == "release" else d
 
 
-def counted_pairs(feature: Feature, v: int, w: int, readings: Readings) -> Mask:
-    """Which pairs (x_i at location v, y_m at location w) count for S. [N, M].
-
-    scale_samples: the columns; scale_self_pairs=without: not a sample with itself.
-    """
-    N, P, M = feature.generated.shape[1], feature.positive.shape[1], feature.weight.shape[1]
-    counted = np.zeros((N, M), dtype=np.bool_)
-    for m in range(M):
-        of_positives, of_all = (
-            readings.scale_samples == "positives",
-            readings.scale_samples == "all",
-        )
-        counted[:, m] = of_all or of_positives == (m < P)
-    if readings.scale_self_pairs == "without" and v == w:
-        for i in range(N):
-            counted[i, P + i] = False
-    return counted
-
-
-@implements("A6-S", "A6-locshare", "A7-weight-in-scale")
-def mean_over_pairs(
-    feature: Feature, readings: Readings, distance: Callable[[int, int, Array, Array], Array]
-) -> Array:
-    """E_x E_y = Σ w d / Σ w over the pairs in scope, d = distance(label, v, x, y). As S.
-
-    statistics_scope=batch: over all labels; location_sharing: over pairs at the same location
-    of all locations, over all pairs of locations, or each location on its own (none).
-    """
-    L, _, V, _ = feature.generated.shape
-    targets, target_weight = feature.targets, feature.weight
-    numerator, denominator = np.zeros((L, V)), np.zeros((L, V))
-    for label in range(L):
-        for v in range(V):
-            for w in range(V) if readings.location_sharing == "all_pairs" else [v]:
-                x, y = feature.generated[label, :, v], targets[label, :, w]
-                weight = counted_pairs(feature, v, w, readings) * target_weight[label]
-                numerator[label, v] += np.sum(weight * distance(label, v, x, y))
-                denominator[label, v] += np.sum(weight)
-    axes = shared_axes(readings)
-    return ratio(numerator.sum(axis=axes, keepdims=True), denominator.sum(axis=axes, keepdims=True))
-
-
-@implements("EQ-21")
-def mean_distance(feature: Feature, readings: Readings) -> Array:
-    """EQ-21 × √C: E_x E_y[‖φ(x) − φ(y)‖]. [1 or L, 1 or V]."""
-    return mean_over_pairs(
-        feature, readings, lambda label, v, x, y: feature_distances(x, y, readings)
-    )
-
-
 def shared_axes(readings: Readings) -> tuple[int, ...]:
     """Which of the axes (label, location) share S and λ."""
     labels = (0,) if readings.statistics_scope == "batch" else ()
@@ -115,10 +64,35 @@ def shared_axes(readings: Readings) -> tuple[int, ...]:
     return labels + locations
 
 
-@implements("EQ-21", "A6-S")
+@implements("EQ-21", "A6-S", "A6-locshare", "A7-weight-in-scale")
 def feature_scale(feature: Feature, readings: Readings) -> Array:
-    """EQ-21: S = (1/√C) E_x E_y[‖φ(x) − φ(y)‖], before floors. [1 or L, 1 or V]."""
-    return mean_distance(feature, readings) / np.sqrt(feature.generated.shape[-1])
+    """EQ-21: S = (1/√C) E_x E_y[‖φ(x) − φ(y)‖] = (1/√C) Σ ω d/Σ ω, ω the kernel weight of y.
+
+    Before floors. [1 or L, 1 or V]: one S for all labels with statistics_scope=batch, for all
+    locations unless location_sharing=none. 0 where no pair has a weight.
+    """
+    L, N, V, C = feature.generated.shape
+    P = feature.positive.shape[1]
+    numerator, denominator = np.zeros((L, V)), np.zeros((L, V))
+    for label, v, w in itertools.product(range(L), range(V), range(V)):
+        if v != w and readings.location_sharing != "all_pairs":
+            continue
+        x, y = feature.generated[label, :, v], feature.targets[label, :, w]
+        omega = np.tile(feature.weight[label], (N, 1))
+        if readings.scale_samples == "positives":
+            omega[:, P:] = 0.0
+        if readings.scale_samples == "negatives":
+            omega[:, :P] = 0.0
+        if readings.scale_self_pairs == "without" and v == w:
+            for i in range(N):
+                omega[i, P + i] = 0.0
+        numerator[label, v] += np.sum(omega * feature_distances(x, y, readings))
+        denominator[label, v] += np.sum(omega)
+    axes = shared_axes(readings)
+    mean_distance = ratio(
+        numerator.sum(axis=axes, keepdims=True), denominator.sum(axis=axes, keepdims=True)
+    )
+    return mean_distance / np.sqrt(C)
 
 
 def coordinate_scale(S: Array, readings: Readings) -> Array:
@@ -157,7 +131,7 @@ def normalized_distances(x: Array, y: Array, scale: float, readings: Readings) -
 def mean_normalized_distance(feature: Feature, readings: Readings) -> Array:
     """EQ-20: E_x E_y[dist(x, y)] ≈ √C, exactly so over the pairs that define S. As S.
 
-    Pair by pair, so that a wrong set of pairs in S (:func:`mean_over_pairs`) shows.
+    Pair by pair, so that a wrong set of pairs in S (:func:`feature_scale`) shows.
     """
     L, N, V, C = feature.generated.shape
     P, M = feature.positive.shape[1], feature.weight.shape[1]

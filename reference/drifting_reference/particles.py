@@ -20,21 +20,15 @@ def pushforward(generator: Generator, noise: Array) -> Array:
     return generator(noise)
 
 
-@implements("EQ-2")
+@implements("EQ-2", "EQ-4", "EQ-5")
 def evolve(x: Array, drift: Drift) -> Array:
-    """EQ-2: x_{i+1} = x_i + V_{p,q_i}(x_i), with V frozen at q_i. x [N, C] → [N, C]."""
-    return x + drift(x)
+    """EQ-2: x_{i+1} = x_i + V_{p,q_i}(x_i), with V frozen at q_i. x [N, C] → [N, C].
 
+    Two definitions say the same step of a generator, x = f_θ(ε):
 
-@implements("EQ-4")
-def fixed_point_residual(generator: Generator, noise: Array, drift: Drift) -> Array:
-    """EQ-4: f(ε) = f(ε) + V(f(ε)) at equilibrium. Returns right side − left side, [N, C]."""
-    x = pushforward(generator, noise)
-    return evolve(x, drift) - x
-
-
-@implements("EQ-5")
-def next_output(generator: Generator, noise: Array, drift: Drift) -> Array:
-    """EQ-5: f_{i+1}(ε) ← f_i(ε) + V_{p,q_i}(f_i(ε)); only old parameters on the right. [N, C]."""
-    x = pushforward(generator, noise)
+    * EQ-4: training has converged where the step changes nothing, f(ε) = f(ε) + V(f(ε)), hence
+      where V is 0 at every output;
+    * EQ-5: the next generator is to give what this step gives, f_{i+1}(ε) ← f_i(ε) + V(f_i(ε)),
+      with nothing but old parameters on the right.
+    """
     return x + drift(x)

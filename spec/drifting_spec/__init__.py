@@ -6,7 +6,7 @@ files on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-from drifting_spec.implements import IMPLEMENTED, implements
+from drifting_spec.implements import implements, oracle
 from drifting_spec.readings import (
     AXES,
     FEATURE_AXES,
@@ -26,7 +26,6 @@ __all__ = [
     "AXES",
     "FEATURE_AXES",
     "FIELD_AXES",
-    "IMPLEMENTED",
     "MOOT",
     "PAPER",
     "PRESETS",
@@ -36,5 +35,6 @@ __all__ = [
     "ReadingsError",
     "Traits",
     "implements",
+    "oracle",
     "parse_readings",
 ]

@@ -86,7 +86,8 @@ def _readme(spec: Spec) -> Lines:
     yield (
         "Status: *implementation*, the checks judge an implementation; *paper*, they compute a "
         "statement about the paper itself with the reference; *not checked*, with the reason "
-        "below. Functions are those marked `@implements` with the clause."
+        "below. Functions are those marked `@implements` with the clause; an *oracle*, marked "
+        "`@oracle`, is another way to its number."
     )
     yield ""
     reference, built = sources.every("drifting_reference"), sources.every("drifting_torch")
@@ -164,7 +165,10 @@ def _clause(
 
 def _functions(found: Sequence[Marked]) -> str:
     # The module without its package: the column says which package it is.
-    return ", ".join(f"`{item.module.partition('.')[2]}.{item.name}`" for item in found)
+    return ", ".join(
+        f"`{item.module.partition('.')[2]}.{item.name}`{' (oracle)' * item.oracle}"
+        for item in found
+    )
 
 
 def _unchecked(spec: Spec) -> Lines:

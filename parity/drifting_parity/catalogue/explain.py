@@ -217,7 +217,8 @@ def _code(page: _Page, clause: Clause) -> None:
 
 
 def _location(item: sources.Marked) -> str:
-    return f"{item.module}.{item.name}  ({item.path.name}, line {item.line})"
+    role = "an oracle, " if item.oracle else ""
+    return f"{item.module}.{item.name}  ({role}{item.path.name}, line {item.line})"
 
 
 def _checks(page: _Page, clause: Clause) -> None:

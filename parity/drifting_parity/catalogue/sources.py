@@ -1,8 +1,9 @@
 """Where code carries out a clause: read from the sources by syntax, for ``explain``.
 
 ``explain`` must answer at once, and importing the reference or the implementation would import
-SciPy or PyTorch. So their sources are parsed for ``@implements``, not imported. What a report calls
-a measured quantity or a case is looked up in the sources of the checks in the same way.
+SciPy or PyTorch. So their sources are parsed for ``@implements`` and ``@oracle``, not imported.
+What a report calls a measured quantity or a case is looked up in the sources of the checks in the
+same way.
 """
 
 from __future__ import annotations
@@ -11,20 +12,29 @@ import ast
 import importlib.util
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+MARKS: Final = ("implements", "oracle")
+"""The decorators that mark code with clauses (:mod:`drifting_spec.implements`)."""
 
 
 @dataclass(frozen=True)
 class Marked:
-    """A function or class marked ``@implements(clause)``: where it stands, and its text."""
+    """A function or class marked with a clause: where it stands, and its text.
+
+    ``oracle``: marked ``@oracle(clause)``, another way to a number of the clause; else
+    ``@implements(clause)``.
+    """
 
     module: str
     name: str
     path: Path
     line: int
     source: str
+    oracle: bool = False
 
 
 def _folder(package: str) -> Path:
@@ -34,12 +44,12 @@ def _folder(package: str) -> Path:
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def _modules(package: str, containing: str) -> Iterator[tuple[str, Path, str]]:
-    """Modules whose text contains a string: parsing the others would cost time for nothing."""
+def _modules(package: str, *containing: str) -> Iterator[tuple[str, Path, str]]:
+    """Modules whose text contains one of the strings: parsing others takes time for nothing."""
     folder = _folder(package)
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if containing in text:
+        if any(part in text for part in containing):
             parts = path.relative_to(folder).with_suffix("").parts
             yield ".".join((package, *parts)).removesuffix(".__init__"), path, text
 
@@ -48,28 +58,30 @@ def marked(package: str, clause: str) -> list[Marked]:
     """Functions and classes of ``package`` marked with ``clause``, the closest to it first.
 
     Closest: marked with the fewest clauses, hence this one's own function before those that
-    carry out a whole algorithm.
+    carry out a whole algorithm; oracles last.
     """
-    found: list[tuple[int, Marked]] = []
-    for module, path, text in _modules(package, f'"{clause}"'):
-        lines = text.splitlines()
-        for name, node, clauses in _decorated(ast.parse(text), ""):
-            if clause in clauses:
-                found.append((len(clauses), _item(module, name, path, node, lines)))
-    return [item for _, item in sorted(found, key=lambda pair: pair[0])]
+    return _marked(_modules(package, f'"{clause}"')).get(clause, [])
 
 
 def every(package: str) -> dict[str, list[Marked]]:
     """All that is marked in ``package`` by clause, in the order of :func:`marked`."""
+    return _marked(_modules(package, *(f"{mark}(" for mark in MARKS)))
+
+
+def _marked(modules: Iterable[tuple[str, Path, str]]) -> dict[str, list[Marked]]:
     found: dict[str, list[tuple[int, Marked]]] = {}
-    for module, path, text in _modules(package, "implements("):
+    for module, path, text in modules:
         lines = text.splitlines()
-        for name, node, clauses in _decorated(ast.parse(text), ""):
-            item = _item(module, name, path, node, lines)
-            for clause in clauses:
-                found.setdefault(clause, []).append((len(clauses), item))
+        for name, node in _definitions(ast.parse(text), ""):
+            for mark in MARKS:
+                clauses = _clauses(node, mark)
+                item = _item(module, name, path, node, lines, mark)
+                for clause in clauses:
+                    found.setdefault(clause, []).append((len(clauses), item))
     return {
-        clause: [item for _, item in sorted(items, key=lambda pair: pair[0])]
+        clause: [
+            item for _, item in sorted(items, key=lambda counted: (counted[1].oracle, counted[0]))
+        ]
         for clause, items in found.items()
     }
 
@@ -77,25 +89,30 @@ def every(package: str) -> dict[str, list[Marked]]:
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
-def _item(module: str, name: str, path: Path, node: _Definition, lines: list[str]) -> Marked:
-    body = "\n".join(lines[node.lineno - 1 : node.end_lineno])
-    return Marked(module, name, path, node.lineno, textwrap.dedent(body))
+def _item(
+    module: str, name: str, path: Path, node: _Definition, lines: list[str], mark: str
+) -> Marked:
+    body = textwrap.dedent("\n".join(lines[node.lineno - 1 : node.end_lineno]))
+    return Marked(module, name, path, node.lineno, body, oracle=mark == "oracle")
 
 
-def _decorated(tree: ast.AST, prefix: str) -> Iterator[tuple[str, _Definition, tuple[str, ...]]]:
+def _definitions(tree: ast.AST, prefix: str) -> Iterator[tuple[str, _Definition]]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef):
-            yield from _decorated(node, f"{prefix}{node.name}.")
-        if not isinstance(node, _Definition):
-            continue
-        clauses = tuple(
-            argument.value
-            for decorator in node.decorator_list
-            if isinstance(decorator, ast.Call) and _called(decorator) == "implements"
-            for argument in decorator.args
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
-        )
-        yield f"{prefix}{node.name}", node, clauses
+            yield from _definitions(node, f"{prefix}{node.name}.")
+        if isinstance(node, _Definition):
+            yield f"{prefix}{node.name}", node
+
+
+def _clauses(node: _Definition, mark: str) -> tuple[str, ...]:
+    """The clauses in ``@mark("EQ-1", ...)`` above a definition."""
+    return tuple(
+        argument.value
+        for decorator in node.decorator_list
+        if isinstance(decorator, ast.Call) and _called(decorator) == mark
+        for argument in decorator.args
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
+    )
 
 
 def _called(call: ast.Call) -> str:
