@@ -38,13 +38,15 @@ test-oldest: ## set up the oldest versions that are declared in a folder of thei
 pages: $(INSTALLED) ## set up, then write the annotated paper as HTML pages, into spec/pages
 	$(BIN)/drifting-parity pages spec/pages
 
-generate: $(INSTALLED) ## write anew what is generated: indices, effects, curves, documents, the selftest's table
+generate: $(INSTALLED) ## write anew all that is generated: indices, numbers, documents, transcripts, the bundle
 	$(BIN)/python -m drifting_parity.catalogue.check_index
 	$(BIN)/python -m drifting_parity.catalogue.effects
 	$(BIN)/python -m drifting_parity.catalogue.curves
 	$(BIN)/python -m drifting_parity.catalogue.documents
 	$(BIN)/python -m drifting_parity.suspects.table > .selftest.json
 	mv .selftest.json tests/selftest.json
+	$(BIN)/python -m drifting_parity.forms.bundle
+	$(BIN)/python tests/readme_transcript.py
 
 bench: $(INSTALLED) ## set up, then time the loss against the textbook form and check it against float64
 	PYTHONPATH=impl $(BIN)/python -m benchmarks.run

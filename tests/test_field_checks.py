@@ -16,8 +16,8 @@ from drifting_parity.adapters.base import Adapter
 from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
 from drifting_parity.cases import Array, FieldCase, LossCase, LossObservation, Setting, rounded
+from drifting_parity.checks import checks_of
 from drifting_parity.checks.core import Check, Context
-from drifting_parity.checks.field import properties as field_properties
 from drifting_parity.checks.training import guidance as guidance_properties
 from drifting_parity.checks.vectors import by_hand as golden_values
 from drifting_parity.judging.verdicts import run_check
@@ -28,7 +28,7 @@ CHECKS: dict[str, Check] = {
     check.id: check
     for check in (
         *golden_values.CHECKS,
-        *(item.check() for item in field_properties.PROPERTIES),
+        *checks_of("field"),
         *(item.check() for item in guidance_properties.PROPERTIES),
     )
 }

@@ -25,17 +25,16 @@ from drifting_parity.cases import (
     Setting,
     VectorizeCase,
 )
-from drifting_parity.checks import comparisons
+from drifting_parity.checks import comparisons, properties_of
 from drifting_parity.checks.core import Context
 from drifting_parity.checks.features import vectors as feature_properties
 from drifting_parity.checks.loss import closed_forms as loss_forms
-from drifting_parity.checks.loss import normalization as loss_properties
 from drifting_parity.draw import RandomDraw, Rejected
 from drifting_parity.measure import Measurement
 from drifting_spec import AXES, PAPER, PRESETS, Readings
 from drifting_spec.registry import load
 
-PROPERTIES = (*loss_properties.PROPERTIES, *feature_properties.PROPERTIES)
+PROPERTIES = (*properties_of("loss"), *feature_properties.PROPERTIES)
 CHECKS = (*(item.check() for item in PROPERTIES), *feature_properties.CHECKS)
 
 

@@ -65,8 +65,8 @@ def break_reference(
     match change:
         case "dangling-clause":
             clause["depends_on"] = ["EQ-99"]
-        case "dangling-axis":
-            clause["axes"] = ["floor"]
+        case "axes-of-a-clause":
+            clause["axes"] = ["floors"]
         case "dangling-delta":
             clause["deltas"] = ["P-99"]
         case "dangling-section":
@@ -144,7 +144,7 @@ BROKEN = {
     "bool-number": r"field.float64.rtol is True, expected float",
     "nested-key": r"axis floors.readings has an unknown key 'why'; known: reading, meaning",
     "dangling-clause": r"clause EQ-11.depends_on refers to 'EQ-99', which the spec does not hold",
-    "dangling-axis": r"clause EQ-11.axes refers to 'floor'",
+    "axes-of-a-clause": r"clause EQ-11 has axes \['floors'\], expected none: an axis names its",
     "dangling-delta": r"clause EQ-11.deltas refers to 'P-99'",
     "dangling-section": r"clause EQ-11.section refers to '9.9'",
     "dangling-deviation": r"deviation D15.clauses refers to 'ALG3-1'",

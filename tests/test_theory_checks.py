@@ -14,28 +14,15 @@ import numpy as np
 import pytest
 
 from drifting_parity.adapters.reference_adapter import ReferenceAdapter
+from drifting_parity.checks import checks_of
 from drifting_parity.checks.core import EXACT, Check, Context
-from drifting_parity.checks.paper import identifiability as theory
-from drifting_parity.checks.paper import laws, table8
-from drifting_parity.checks.paper import mmd as discrepancy
 from drifting_parity.judging.verdicts import run_check
 from drifting_parity.report.data import CheckOutcome
 from drifting_reference import alpha_laws, arithmetic, guidance, identifiability, mae, mmd
 from drifting_spec import PRESETS
 from drifting_spec.registry import load
 
-CHECKS: dict[str, Check] = {
-    check.id: check
-    for check in (
-        *(item.check() for item in theory.PROPERTIES),
-        *(item.check() for item in discrepancy.PROPERTIES),
-        *(item.check() for item in laws.PROPERTIES),
-        *theory.CHECKS,
-        *discrepancy.CHECKS,
-        *laws.CHECKS,
-        *table8.CHECKS,
-    )
-}
+CHECKS: dict[str, Check] = {check.id: check for check in checks_of("paper")}
 Wrong = Callable[..., Any]
 
 

@@ -9,58 +9,17 @@ it at no cost; what each reading means, and why a preset takes it, is data
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, get_args, get_type_hints
-
-KernelNormalization = Literal["joint", "separate"]
-SoftmaxAxes = Literal["xy", "y", "none"]
-SoftmaxCombination = Literal["sqrt", "product"]
-SelfMask = Literal["exclude", "add_1e6", "add_100"]
-AffinityFloor = Literal["none", "1e-6", "1e-12"]
-UnconditionalWeight = Literal["replication", "after_softmaxes", "log_in_softmaxes"]
-ScaleSelfPairs = Literal["with", "without"]
-ScaleSamples = Literal["all", "positives", "negatives"]
-StatisticsScope = Literal["batch", "label"]
-LocationSharing = Literal["same_location_pairs", "all_pairs", "none"]
-StatisticsGrouping = Literal["by_statistic", "mean_with_std"]
-Floors = Literal["none", "release", "seed"]
-TemperatureScaling = Literal["sqrt_channels", "raw"]
-TemperatureAggregation = Literal[
-    "sum_drifts_then_mse", "per_temperature_mse", "per_temperature_mse_mean"
-]
-LocationReduction = Literal["sum", "mean"]
-LabelReduction = Literal["mean", "sum"]
-ChannelReduction = Literal["mean", "sum"]
-VanillaTerm = Literal["normalized", "raw"]
-Taps = Literal["union", "coincident_twice", "network_output", "release"]
-X2Statistic = Literal["mean_square", "rms"]
-X2Input = Literal["image", "patchified"]
-Std = Literal["population", "unbiased", "population_eps"]
-PatchRemainder = Literal["error", "skip", "crop"]
 
 MOOT: Final = "moot"
 """What :meth:`Readings.canonical` puts on an axis that cannot show on the case at hand."""
 
-FIELD_AXES: Final = (
-    "kernel_normalization",
-    "softmax_axes",
-    "softmax_combination",
-    "self_mask",
-    "affinity_floor",
-    "unconditional_weight",
-)
-"""The axes that ``drifting_field`` (Algorithm 2) reads."""
-
-FEATURE_AXES: Final = (
-    "statistics_grouping",
-    "vanilla_term",
-    "taps",
-    "x2_statistic",
-    "x2_input",
-    "std",
-    "patch_remainder",
-)
-"""The axes that show only where several features, maps or the raw samples are seen."""
+Taps = Literal["union", "coincident_twice", "network_output", "release"]
+Level = Literal["field", "loss", "features"]
+"""Where an axis shows: in Algorithm 2 alone, in the loss of one feature, or only where several
+features, maps or the raw samples are seen."""
 
 
 class ReadingsError(ValueError):
@@ -78,7 +37,7 @@ class Traits:
     from one; ``input_statistics``: the x² feature is in use; ``raw_samples``: the vanilla term is.
     """
 
-    level: Literal["field", "loss", "features"] = "loss"
+    level: Level = "loss"
     labels: int = 1
     vectors: int = 1
     channels: int = 2
@@ -92,6 +51,22 @@ class Traits:
     raw_samples: bool = False
 
 
+def _axis(
+    paper: str,
+    level: Level,
+    *,
+    release: str = "",
+    seed: str = "",
+    moot: Callable[[Readings, Traits], bool] | None = None,
+) -> Any:
+    """One axis: the paper's reading, the other presets' where they differ, and where it shows.
+
+    ``moot`` tells on which cases of its level its readings cannot be told apart.
+    """
+    presets = {"paper": paper, "release": release or paper, "seed": seed or paper}
+    return field(default=paper, metadata={"presets": presets, "level": level, "moot": moot})
+
+
 @dataclass(frozen=True)
 class Readings:
     """One reading on each axis of the paper; the defaults are the paper's.
@@ -101,29 +76,97 @@ class Readings:
     are sums over the y's, and there is no separate form of the softmax over x.
     """
 
-    kernel_normalization: KernelNormalization = "joint"
-    softmax_axes: SoftmaxAxes = "xy"
-    softmax_combination: SoftmaxCombination = "sqrt"
-    self_mask: SelfMask = "exclude"
-    affinity_floor: AffinityFloor = "none"
-    unconditional_weight: UnconditionalWeight = "replication"
-    scale_self_pairs: ScaleSelfPairs = "with"
-    scale_samples: ScaleSamples = "all"
-    statistics_scope: StatisticsScope = "batch"
-    location_sharing: LocationSharing = "same_location_pairs"
-    statistics_grouping: StatisticsGrouping = "by_statistic"
-    floors: Floors = "none"
-    temperature_scaling: TemperatureScaling = "sqrt_channels"
-    temperature_aggregation: TemperatureAggregation = "sum_drifts_then_mse"
-    location_reduction: LocationReduction = "sum"
-    label_reduction: LabelReduction = "mean"
-    channel_reduction: ChannelReduction = "mean"
-    vanilla_term: VanillaTerm = "normalized"
-    taps: Taps = "union"
-    x2_statistic: X2Statistic = "mean_square"
-    x2_input: X2Input = "image"
-    std: Std = "population"
-    patch_remainder: PatchRemainder = "error"
+    kernel_normalization: Literal["joint", "separate"] = _axis(
+        "joint", "field", moot=lambda readings, case: readings.softmax_axes == "none"
+    )
+    softmax_axes: Literal["xy", "y", "none"] = _axis("xy", "field")
+    softmax_combination: Literal["sqrt", "product"] = _axis(
+        "sqrt", "field", moot=lambda readings, case: readings.softmax_axes != "xy"
+    )
+    self_mask: Literal["exclude", "add_1e6", "add_100"] = _axis(
+        "exclude",
+        "field",
+        release="add_100",
+        seed="add_1e6",
+        moot=lambda readings, case: not case.self_masked,
+    )
+    affinity_floor: Literal["none", "1e-6", "1e-12"] = _axis(
+        "none",
+        "field",
+        release="1e-6",
+        seed="1e-12",
+        moot=lambda readings, case: readings.softmax_axes != "xy",
+    )
+    unconditional_weight: Literal["replication", "after_softmaxes", "log_in_softmaxes"] = _axis(
+        "replication",
+        "field",
+        release="after_softmaxes",
+        seed="log_in_softmaxes",
+        # Without the x-softmax and without a floor, log w in the logits is replication.
+        moot=lambda readings, case: not case.weighted or readings.softmax_axes == "none",
+    )
+    scale_self_pairs: Literal["with", "without"] = _axis("with", "loss")
+    scale_samples: Literal["all", "positives", "negatives"] = _axis("all", "loss")
+    statistics_scope: Literal["batch", "label"] = _axis(
+        "batch", "loss", seed="label", moot=lambda readings, case: case.labels == 1
+    )
+    location_sharing: Literal["same_location_pairs", "all_pairs", "none"] = _axis(
+        "same_location_pairs", "loss", moot=lambda readings, case: case.vectors == 1
+    )
+    statistics_grouping: Literal["by_statistic", "mean_with_std"] = _axis(
+        "by_statistic", "features", seed="mean_with_std"
+    )
+    floors: Literal["none", "release", "seed"] = _axis(
+        "none", "loss", release="release", seed="seed"
+    )
+    temperature_scaling: Literal["sqrt_channels", "raw"] = _axis(
+        "sqrt_channels", "loss", moot=lambda readings, case: case.channels == 1
+    )
+    temperature_aggregation: Literal[
+        "sum_drifts_then_mse", "per_temperature_mse", "per_temperature_mse_mean"
+    ] = _axis(
+        "sum_drifts_then_mse",
+        "loss",
+        seed="per_temperature_mse",
+        moot=lambda readings, case: case.temperatures == 1,
+    )
+    location_reduction: Literal["sum", "mean"] = _axis(
+        "sum", "loss", release="mean", moot=lambda readings, case: case.vectors == 1
+    )
+    label_reduction: Literal["mean", "sum"] = _axis(
+        "mean", "loss", moot=lambda readings, case: case.labels == 1
+    )
+    channel_reduction: Literal["mean", "sum"] = _axis(
+        "mean", "loss", moot=lambda readings, case: case.channels == 1
+    )
+    vanilla_term: Literal["normalized", "raw"] = _axis(
+        "normalized", "features", seed="raw", moot=lambda readings, case: not case.raw_samples
+    )
+    taps: Taps = _axis(  # noqa: RUF009 - a row, like the others
+        "union", "features", release="release", moot=lambda readings, case: not case.encoder
+    )
+    x2_statistic: Literal["mean_square", "rms"] = _axis(
+        "mean_square",
+        "features",
+        release="rms",
+        moot=lambda readings, case: not case.input_statistics,
+    )
+    x2_input: Literal["image", "patchified"] = _axis(
+        "image",
+        "features",
+        release="patchified",
+        moot=lambda readings, case: not (case.input_statistics and case.pixel_input),
+    )
+    std: Literal["population", "unbiased", "population_eps"] = _axis(
+        "population", "features", release="population_eps"
+    )
+    patch_remainder: Literal["error", "skip", "crop"] = _axis(
+        "error",
+        "features",
+        release="skip",
+        seed="crop",
+        moot=lambda readings, case: not case.patch_remainder,
+    )
 
     def __post_init__(self) -> None:
         for axis, allowed in AXES.items():
@@ -141,40 +184,18 @@ class Readings:
 
         Two sets with equal canonical forms compute the same on that case.
         """
-        moot = self._moot_axes(case)
-        return tuple((axis, MOOT if axis in moot else getattr(self, axis)) for axis in AXES)
+        return tuple(
+            (axis, MOOT if self._is_moot(axis, case) else getattr(self, axis)) for axis in AXES
+        )
 
-    def _moot_axes(self, case: Traits) -> set[str]:
-        moot: set[str] = set()
-
-        def when(condition: bool, *axes: str) -> None:
-            if condition:
-                moot.update(axes)
-
-        both_axes = self.softmax_axes == "xy"
-        when(not both_axes, "softmax_combination", "affinity_floor")
-        when(self.softmax_axes == "none", "kernel_normalization")
-        when(not case.self_masked, "self_mask")
-        when(not case.weighted, "unconditional_weight")
-        # Without the x-softmax and without a floor, log w in the logits is replication.
-        when(self.softmax_axes == "none", "unconditional_weight")
-        if case.level == "field":
-            moot.update(axis for axis in AXES if axis not in FIELD_AXES)
-            return moot
-        when(case.labels == 1, "statistics_scope", "label_reduction")
-        when(case.vectors == 1, "location_sharing", "location_reduction")
-        when(case.channels == 1, "channel_reduction", "temperature_scaling")
-        when(case.temperatures == 1, "temperature_aggregation")
-        when(not case.raw_samples, "vanilla_term")
-        when(not case.encoder, "taps")
-        when(not case.input_statistics, "x2_statistic", "x2_input")
-        when(not case.pixel_input, "x2_input")
-        when(not case.patch_remainder, "patch_remainder")
-        when(case.level == "loss", *FEATURE_AXES)
-        return moot
+    def _is_moot(self, axis: str, case: Traits) -> bool:
+        row = _ROWS[axis]
+        if _LEVELS.index(row["level"]) > _LEVELS.index(case.level):
+            return True
+        return row["moot"] is not None and row["moot"](self, case)
 
     def differing(self, other: Readings) -> tuple[str, ...]:
-        """Name the axes on which the two sets differ, in the order of the fields."""
+        """Name the axes on which the two sets differ, in the order of the rows."""
         return tuple(axis for axis in AXES if getattr(self, axis) != getattr(other, axis))
 
     def with_reading(self, axis: str, reading: str) -> Readings:
@@ -195,42 +216,41 @@ class Readings:
         return ",".join([name, *changes])
 
 
+_ROWS: Final[dict[str, Any]] = {row.name: row.metadata for row in fields(Readings)}
+_LEVELS: Final[tuple[Level, ...]] = get_args(Level)
+
+
 def _axes() -> dict[str, tuple[str, ...]]:
     hints = get_type_hints(Readings)
-    return {field.name: get_args(hints[field.name]) for field in fields(Readings)}
+    return {axis: get_args(hints[axis]) for axis in _ROWS}
 
 
 AXES: Final[dict[str, tuple[str, ...]]] = _axes()
 """Every axis with its readings, the paper's order of listing."""
 
-PAPER: Final = Readings()
-RELEASE: Final = Readings(
-    self_mask="add_100",
-    affinity_floor="1e-6",
-    unconditional_weight="after_softmaxes",
-    floors="release",
-    location_reduction="mean",
-    taps="release",
-    x2_statistic="rms",
-    x2_input="patchified",
-    std="population_eps",
-    patch_remainder="skip",
-)
+
+def _of_level(level: Level) -> tuple[str, ...]:
+    return tuple(axis for axis, row in _ROWS.items() if row["level"] == level)
+
+
+FIELD_AXES: Final = _of_level("field")
+"""The axes that ``drifting_field`` (Algorithm 2) reads."""
+
+FEATURE_AXES: Final = _of_level("features")
+"""The axes that show only where several features, maps or the raw samples are seen."""
+
+
+def _preset(name: str) -> Readings:
+    return Readings(**{axis: row["presets"][name] for axis, row in _ROWS.items()})
+
+
+PAPER: Final = _preset("paper")
+RELEASE: Final = _preset("release")
 """What the authors' JAX code does. Not for few channels, as points in a plane: while the generated
 samples coincide its affinity floor outweighs the kernel, every sample is drawn to the mean of the
 positives, and a generator stays there (J-01); ``RELEASE.with_reading("affinity_floor", "none")``
 does not."""
-SEED: Final = Readings(
-    self_mask="add_1e6",
-    affinity_floor="1e-12",
-    unconditional_weight="log_in_softmaxes",
-    statistics_scope="label",
-    statistics_grouping="mean_with_std",
-    floors="seed",
-    temperature_aggregation="per_temperature_mse",
-    vanilla_term="raw",
-    patch_remainder="crop",
-)
+SEED: Final = _preset("seed")
 PRESETS: Final[dict[str, Readings]] = {"paper": PAPER, "release": RELEASE, "seed": SEED}
 
 

@@ -151,9 +151,10 @@ def build(parsed: Documents) -> Spec:
     axes = entries(Axis, "axis", parsed)
     witnesses = entries(Witness, "witness", parsed)
     deltas = entries(Delta, "delta", parsed)
+    clauses = _in_order(entries(Clause, "clause", parsed), sections)
     spec = Spec(
         paper=entry(Paper, papers[0][1], f"{papers[0][0]}: paper"),
-        clauses=_in_order(entries(Clause, "clause", parsed), sections),
+        clauses={key: _raising(clause, axes) for key, clause in clauses.items()},
         axes=axes,
         deltas={key: _witnessed(delta, witnesses) for key, delta in deltas.items()},
         witnesses=witnesses,
@@ -185,7 +186,6 @@ def _check_references(spec: Spec) -> None:
         )
     for clause in spec.clauses.values():
         _known(f"clause {clause.id}.depends_on", clause.depends_on, spec.clauses)
-        _known(f"clause {clause.id}.axes", clause.axes, spec.axes)
         _known(f"clause {clause.id}.deltas", clause.deltas, spec.deltas)
         _known(f"clause {clause.id}.section", (clause.section,), spec.sections)
         if bool(clause.formula) != bool(clause.tex):
@@ -244,6 +244,18 @@ def _check_tables(spec: Spec) -> None:
         _known(f"symbol {symbol.id}.sections", symbol.sections, spec.sections)
     for result in spec.results:
         _known(f"result {result.configuration!r}.table", (result.table,), spec.clauses)
+
+
+def _raising(clause: Clause, axes: Mapping[str, Axis]) -> Clause:
+    # An axis names the clauses that raise it; that a clause knows its axes follows.
+    if clause.axes:
+        raise SpecError(
+            f"clause {clause.id} has axes {list(clause.axes)}, expected none: an axis names its "
+            "clauses (axes.toml)"
+        )
+    return replace(
+        clause, axes=tuple(key for key, axis in axes.items() if clause.id in axis.clauses)
+    )
 
 
 def _witnessed(delta: Delta, witnesses: Mapping[str, Witness]) -> Delta:

@@ -49,7 +49,8 @@ class Clause:
 
     ``statement`` is in our own words, ``formula`` readable in a terminal, ``tex`` the same in
     plain LaTeX with amsmath, for pages; a clause has both or neither. ``axes`` are those the
-    clause raises (an implementation may conform to it under another reading of them).
+    clause raises (an implementation may conform to it under another reading of them); the axes
+    name their clauses, so that the data files say it once.
     ``executable = false`` needs a ``reason``. ``subject`` says what a check of it judges: an
     implementation, or the paper itself (a theorem, an identity, arithmetic), computed with the
     reference and the spec's data alone.

@@ -1,85 +1,61 @@
-"""Every check there is, and every property, in the order of the paper.
+"""Every check there is, and every property, gathered from the modules of this folder.
 
-``CHECKS`` is made of the modules' own lists; nothing is listed by hand here but the modules.
+A module lists its own under ``PROPERTIES`` and ``CHECKS``; to be found it only has to lie here.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import pkgutil
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Final
 
-from drifting_parity.checks import comparisons, headlines
 from drifting_parity.checks.core import Check, Property
-from drifting_parity.checks.features import encoder
-from drifting_parity.checks.features import vectors as feature_properties
-from drifting_parity.checks.field import properties as field_properties
-from drifting_parity.checks.generator import blocks, conditioning, layers, style
-from drifting_parity.checks.generator import sizes as generator_sizes
-from drifting_parity.checks.generator import vectors as generator_vectors
-from drifting_parity.checks.loss import normalization as loss_properties
-from drifting_parity.checks.loss import numerics, sizes, taken
-from drifting_parity.checks.paper import identifiability as theory
-from drifting_parity.checks.paper import laws, table8
-from drifting_parity.checks.paper import mmd as discrepancy
-from drifting_parity.checks.training import (
-    grouped_step,
-    sample_queue,
-)
-from drifting_parity.checks.training import (
-    guidance as guidance_properties,
-)
-from drifting_parity.checks.vectors import (
-    by_hand as golden_values,
-)
-from drifting_parity.checks.vectors import (
-    digits,
-)
-from drifting_parity.checks.vectors import (
-    encoder as encoder_vectors,
-)
-from drifting_parity.checks.vectors import (
-    release_and_seed as vectors,
-)
-from drifting_parity.checks.vectors import (
-    training as training_vectors,
-)
 
-PROPERTIES: tuple[Property[Any], ...] = (
-    *field_properties.PROPERTIES,
-    *loss_properties.PROPERTIES,
-    *guidance_properties.PROPERTIES,
-    *feature_properties.PROPERTIES,
-    *encoder.PROPERTIES,
-    *layers.PROPERTIES,
-    *blocks.PROPERTIES,
-    *conditioning.PROPERTIES,
-    *style.PROPERTIES,
-    *sample_queue.PROPERTIES,
-    *grouped_step.PROPERTIES,
-    *theory.PROPERTIES,
-    *discrepancy.PROPERTIES,
-    *laws.PROPERTIES,
-)
+_ROOMS: Final = ("field", "loss", "training", "features", "generator", "vectors", "paper")
+"""The folders in the order of the paper; any other comes after them."""
 
-CHECKS: tuple[Check, ...] = (
-    *headlines.CHECKS,
-    *golden_values.CHECKS,
-    *(item.check() for item in PROPERTIES),
-    *feature_properties.CHECKS,
-    *comparisons.CHECKS,
-    *numerics.CHECKS,
-    *sizes.CHECKS,
-    *taken.CHECKS,
-    *vectors.CHECKS,
-    *encoder.CHECKS,
-    *encoder_vectors.CHECKS,
-    *generator_sizes.CHECKS,
-    *generator_vectors.CHECKS,
-    *sample_queue.CHECKS,
-    *grouped_step.CHECKS,
-    *training_vectors.CHECKS,
-    *digits.CHECKS,
-    *theory.CHECKS,
-    *discrepancy.CHECKS,
-    *laws.CHECKS,
-    *table8.CHECKS,
-)
+_KINDS: Final = ("headline", "golden value", "property", "comparison", "vector", "real data")
+"""The order in which checks run and are listed."""
+
+
+def _modules() -> Iterator[ModuleType]:
+    """The modules of this folder and of those in it, room by room, by name within a room."""
+    names = [
+        item.name for item in pkgutil.walk_packages(__path__, f"{__name__}.") if not item.ispkg
+    ]
+
+    def place(name: str) -> tuple[int, str]:
+        room, inside, _ = name.removeprefix(f"{__name__}.").partition(".")
+        if not inside:
+            return -1, name
+        return (_ROOMS.index(room) if room in _ROOMS else len(_ROOMS)), name
+
+    for name in sorted(names, key=place):
+        yield import_module(name)
+
+
+def properties_of(room: str = "") -> tuple[Property[Any], ...]:
+    """The properties of one folder (``"field"``), or all of them."""
+    within = f"{__name__}.{room}." if room else __name__
+    return tuple(
+        item
+        for module in _modules()
+        if module.__name__.startswith(within)
+        for item in getattr(module, "PROPERTIES", ())
+    )
+
+
+def checks_of(room: str = "") -> tuple[Check, ...]:
+    """The checks of one folder, its properties among them, or all of them."""
+    within = f"{__name__}.{room}." if room else __name__
+    found: list[Check] = [item.check() for item in properties_of(room)]
+    for module in _modules():
+        if module.__name__.startswith(within):
+            found += getattr(module, "CHECKS", ())
+    return tuple(sorted(found, key=lambda check: _KINDS.index(check.kind)))
+
+
+PROPERTIES: Final = properties_of()
+CHECKS: Final = checks_of()

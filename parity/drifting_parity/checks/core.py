@@ -28,6 +28,7 @@ from drifting_parity.cases import (
     Setting,
     VectorizeCase,
 )
+from drifting_parity.checks.predicates import always
 from drifting_parity.draw import Draw, RandomDraw, Rejected
 from drifting_parity.measure import Figure, Measurement, Stage
 from drifting_spec import Readings
@@ -44,12 +45,6 @@ EXACT = Setting()
 
 WIDTH: Final[dict[DType, int]] = {"float64": 64, "float32": 32, "bfloat16": 16, "float16": 16}
 """Bits of each dtype."""
-
-
-def always(readings: Readings) -> bool:
-    """For checks that hold under every reading, since their oracle takes the readings too."""
-    del readings
-    return True
 
 
 @dataclass(frozen=True)

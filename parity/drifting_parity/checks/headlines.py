@@ -15,8 +15,9 @@ from drifting_parity.adapters.base import NotObservable
 from drifting_parity.adapters.reference_adapter import solved
 from drifting_parity.cases import Array, DType, LossCase, Manifest, VectorizeCase
 from drifting_parity.checks.core import Check, Context, Yield
+from drifting_parity.checks.predicates import equal_temperatures_square, no_floors_no_mask_in_units
 from drifting_parity.measure import Figure, at_least, at_stage, compare, necessary, whole, within
-from drifting_spec import PAPER, Readings
+from drifting_spec import PAPER
 
 SIDES = (32, 16, 8, 4)
 """Sides of the maps of the paper's encoder, stage by stage."""
@@ -97,10 +98,6 @@ _POWERS: dict[DType, tuple[int, ...]] = {
 _DECADES: dict[DType, tuple[int, ...]] = {"float64": (-12, -6, -3, 3, 6, 12)}
 """Powers of ten round the features, and code is not to blame for what that moves: in float32 a
 gradient without a stop-gradient by more than its own rounding."""
-
-
-def _without_floors(readings: Readings) -> bool:
-    return readings.floors == "none" and readings.self_mask != "add_1e6"
 
 
 def scale_invariance(context: Context) -> Iterator[Yield]:
@@ -238,10 +235,6 @@ def _cross(shift: float) -> float:
     return float(found.loss) - 2.0
 
 
-def _sums_drifts(readings: Readings) -> bool:
-    return readings.temperature_aggregation == "sum_drifts_then_mse" and readings.floors == "none"
-
-
 def sum_then_mse(context: Context) -> Iterator[Yield]:
     """T + 2Σcross per vector against T, with one gradient; kills D24, D25, D26."""
     head, clauses = "sum_drifts_then_mse is not per-temperature MSE", ("A6-order", "EQ-A6tau")
@@ -315,22 +308,6 @@ def _other_forms(
         yield Figure(head, reading, text)
 
 
-def _batched(readings: Readings) -> bool:
-    """Under which readings two equal temperatures give T² exactly: one λ per temperature."""
-    return (
-        _sums_drifts(readings)
-        and readings.statistics_scope == "batch"
-        and readings.channel_reduction == "mean"
-        and readings.softmax_axes == "xy"
-        and readings.softmax_combination == "sqrt"
-        and readings.affinity_floor == "none"
-        and readings.self_mask != "add_100"
-        and readings.kernel_normalization == "joint"
-        and readings.scale_samples == "all"
-        and readings.scale_self_pairs == "with"
-    )
-
-
 CHECKS = (
     Check(
         "headline.slots",
@@ -345,7 +322,7 @@ CHECKS = (
         ("A6-tau", "EQ-18", "EQ-22"),
         "headline",
         scale_invariance,
-        applies=_without_floors,
+        applies=no_floors_no_mask_in_units,
     ),
     Check(
         "headline.detach",
@@ -361,7 +338,7 @@ CHECKS = (
         ("A6-order", "EQ-A6tau"),
         "headline",
         sum_then_mse,
-        applies=_batched,
+        applies=equal_temperatures_square,
         independent=False,
     ),
 )

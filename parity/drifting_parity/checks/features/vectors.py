@@ -17,6 +17,7 @@ from drifting_parity.cases import Array, FeatureCase, LossCase, Manifest, Vector
 from drifting_parity.checks.core import Check, Context, Property, worst
 from drifting_parity.checks.loss import closed_forms as loss_forms
 from drifting_parity.checks.loss import worlds as loss_worlds
+from drifting_parity.checks.predicates import no_floors
 from drifting_parity.draw import Draw, generator
 from drifting_parity.measure import Measurement, at_least, compare, whole, within
 from drifting_spec import Readings
@@ -485,7 +486,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("A5-sum",),
         lambda draw: loss_worlds.features(draw, (draw.choice((0.2, 0.05)),)),
         measure_feature_count,
-        applies=loss_forms.no_floors,
+        applies=no_floors,
         examples=6,
     ),
     Property(

@@ -26,15 +26,21 @@ from drifting_parity.checks.field.closed_forms import (
     as_whole,
     doubled,
     exact_inputs,
-    excludes_self,
     field_is,
     pair_field,
     rounding,
+)
+from drifting_parity.checks.predicates import (
+    excludes_self,
+    excludes_whole_rows,
+    from_differences,
+    has_softmax,
+    joint_without_floor,
+    separate,
     without_floor,
 )
 from drifting_parity.draw import Draw
 from drifting_parity.measure import Measurement, at_least, compare, whole, within
-from drifting_spec import Readings
 from drifting_spec.registry import Tolerance
 
 
@@ -224,14 +230,6 @@ def _joint(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     yield whole(item, "field", ("ALG2-4", "ALG2-5"))
 
 
-def _joint_only(readings: Readings) -> bool:
-    return readings.kernel_normalization == "joint" and without_floor(readings)
-
-
-def _separate(readings: Readings) -> bool:
-    return readings.kernel_normalization == "separate"
-
-
 def _attracted(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     case = as_seen(case, ctx.setting.dtype)
     to_far = float(np.max(np.abs(case.positive)))
@@ -295,16 +293,6 @@ def _deep_draw(draw: Draw) -> tuple[FieldCase, FieldCase, FieldCase]:
     return near, worlds.at_depth(near, 120.0), worlds.at_depth(near, 1000.0)
 
 
-def _masks_whole_rows(readings: Readings) -> bool:
-    # Added to the only negative, a finite mask cancels in a softmax of its own.
-    joint = readings.kernel_normalization == "joint"
-    return excludes_self(readings) and (joint or readings.self_mask == "exclude")
-
-
-def _bounded(readings: Readings) -> bool:
-    return readings.softmax_axes != "none"
-
-
 PROPERTIES: tuple[Property[Any], ...] = (
     Property(
         "ALG2-spokes",
@@ -328,7 +316,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         worlds.crowd,
         _crowd_value,
         # The release's own distances are expanded squares, which no offset leaves right.
-        applies=lambda readings: readings.floors != "release",
+        applies=from_differences,
         examples=4,
     ),
     Property(
@@ -347,7 +335,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         worlds.alone,
         _only_itself,
         about_mask=True,
-        applies=_masks_whole_rows,
+        applies=excludes_whole_rows,
     ),
     Property(
         "ALG2-3-unmasked",
@@ -363,7 +351,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("ALG2-4", "ALG2-5"),
         lambda draw: worlds.far_positives(draw, 100.0),
         _joint,
-        applies=_joint_only,
+        applies=joint_without_floor,
     ),
     Property(
         "ALG2-4-separate",
@@ -371,7 +359,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("ALG2-4",),
         lambda draw: worlds.far_positives(draw, 100.0),
         _attracted,
-        applies=_separate,
+        applies=separate,
     ),
     Property(
         "PB-13",
@@ -402,6 +390,6 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("EQ-12", "ALG2-10"),
         _deep_draw,
         _deep,
-        applies=_bounded,
+        applies=has_softmax,
     ),
 )

@@ -188,23 +188,6 @@ def as_seen(case: FieldCase, dtype: DType) -> FieldCase:
     )
 
 
-def without_floor(readings: Readings) -> bool:
-    """Whether no floor lifts small affinities."""
-    return readings.affinity_floor == "none" or readings.softmax_axes != "xy"
-
-
-def excludes_self(readings: Readings) -> bool:
-    """Whether the mask removes the self pair from the bare field at ordinary temperatures."""
-    return readings.self_mask != "add_100" and without_floor(readings)
-
-
-def nearly_excludes_self(readings: Readings) -> bool:
-    """As :func:`excludes_self`, or up to an affinity of 10⁻⁶: enough for limits known to 10⁻³."""
-    return readings.self_mask != "add_100" and (
-        without_floor(readings) or readings.affinity_floor == "1e-12"
-    )
-
-
 def affinity_exponent(readings: Readings) -> float:
     """The power of e = exp(−d/T) in A where a column has one row: ½ for the root, else 1."""
     rooted = readings.softmax_axes == "xy" and readings.softmax_combination == "sqrt"

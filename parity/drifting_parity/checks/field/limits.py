@@ -24,9 +24,13 @@ from drifting_parity.checks.field.closed_forms import (
     doubled,
     exact_inputs,
     field_is,
-    nearly_excludes_self,
     of_reading,
     rounding,
+)
+from drifting_parity.checks.predicates import (
+    joint_root,
+    joint_without_floor,
+    nearly_excludes_self,
     without_floor,
 )
 from drifting_parity.draw import Draw, Rejected, generator
@@ -230,11 +234,6 @@ def _particles_draw(draw: Draw) -> FieldCase:
     return FieldCase(Manifest(f"two modes, start {name}"), x, positive, x, 1.0)
 
 
-def _rooted(readings: Readings) -> bool:
-    both = readings.softmax_axes == "xy" and readings.softmax_combination == "sqrt"
-    return both and readings.kernel_normalization == "joint"
-
-
 def _one_particle(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     """Let x ← x + V lead to one positive: V = c(y⁺ − x), 0 < c ≤ 1."""
     case = as_seen(case, ctx.setting.dtype)
@@ -285,9 +284,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("ALG2-4",),
         worlds.cold,
         _cold,
-        applies=lambda readings: (
-            without_floor(readings) and readings.kernel_normalization == "joint"
-        ),
+        applies=joint_without_floor,
     ),
     Property(
         "PB-16-separate",
@@ -317,7 +314,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("EQ-2", "EQ-5"),
         _particles_draw,
         _particles,
-        applies=_rooted,
+        applies=joint_root,
         examples=3,
     ),
     Property(

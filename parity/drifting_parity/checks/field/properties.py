@@ -1,7 +1,7 @@
 """Properties of the drifting field, PB-01 … PB-19 (Sec. 3.1–3.3, A.1, B.2, Algorithm 2).
 
 Identities over generic inputs. Those that speak for one line of Algorithm 2, the limits, and the
-training step have modules of their own, gathered here.
+training step have modules of their own.
 """
 
 from __future__ import annotations
@@ -15,21 +15,13 @@ import numpy as np
 from drifting_parity.cases import FieldCase
 from drifting_parity.checks.core import Context, Property
 from drifting_parity.checks.field import (
-    algorithm1 as training_step,
-)
-from drifting_parity.checks.field import (
-    algorithm_lines,
     worlds,
-)
-from drifting_parity.checks.field import (
-    limits as field_limits,
 )
 from drifting_parity.checks.field.closed_forms import (
     alone,
     distances,
     doubled,
     exact_inputs,
-    excludes_self,
     field_is,
     logits_of,
     mean_shift_field,
@@ -37,7 +29,10 @@ from drifting_parity.checks.field.closed_forms import (
     pair_field,
     rounding,
     softmax,
-    without_floor,
+)
+from drifting_parity.checks.predicates import (
+    has_softmax_without_floor,
+    root_excludes_self,
 )
 from drifting_parity.draw import Draw
 from drifting_parity.measure import Measurement, compare, whole, within
@@ -102,11 +97,6 @@ def _over_both(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     expected = mass[:, None] * mean_shift_field(kernel[:, :count], kernel[:, count:], case)
     clauses = ("EQ-10", "EQ-11", "ALG2-6")
     yield field_is(ctx, clauses, "V against (P̂Q̂/R) times EQ-11", case, expected)
-
-
-def _both_and_sqrt(readings: Readings) -> bool:
-    both = readings.softmax_axes == "xy" and readings.softmax_combination == "sqrt"
-    return both and excludes_self(readings)
 
 
 def _separate(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
@@ -259,10 +249,6 @@ def _bounds(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     yield within(("EQ-17",), "largest ‖V_i‖", case.manifest.id, longest, room)
 
 
-def _normalized(readings: Readings) -> bool:
-    return readings.softmax_axes != "none" and without_floor(readings)
-
-
 def _homogeneous_draw(draw: Draw) -> tuple[FieldCase, int]:
     return _unmasked(draw), draw.integer(-4, 4)
 
@@ -271,7 +257,7 @@ def _permuted_draw(draw: Draw) -> tuple[FieldCase, int]:
     return _masked_or_not(draw), draw.integer(0, 2**16 - 1)
 
 
-_IDENTITIES: tuple[Property[Any], ...] = (
+PROPERTIES: tuple[Property[Any], ...] = (
     Property(
         "PB-01",
         "Alg. 2 is the mean over pairs Σ A_ij A_il (y⁺_j − y⁻_l); any wrong value, unmasked",
@@ -292,7 +278,7 @@ _IDENTITIES: tuple[Property[Any], ...] = (
         ("EQ-10", "EQ-11", "ALG2-6"),
         _unmasked,
         _over_both,
-        applies=_both_and_sqrt,
+        applies=root_excludes_self,
     ),
     Property(
         "PB-03-separate",
@@ -372,13 +358,6 @@ _IDENTITIES: tuple[Property[Any], ...] = (
         ("EQ-17",),
         _masked_or_not,
         _bounds,
-        applies=_normalized,
+        applies=has_softmax_without_floor,
     ),
-)
-
-PROPERTIES: tuple[Property[Any], ...] = (
-    *_IDENTITIES,
-    *algorithm_lines.PROPERTIES,
-    *field_limits.PROPERTIES,
-    *training_step.PROPERTIES,
 )

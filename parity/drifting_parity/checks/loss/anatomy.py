@@ -23,8 +23,9 @@ from drifting_parity.checks.core import Context, Property
 from drifting_parity.checks.field.closed_forms import affinities
 from drifting_parity.checks.loss import closed_forms as loss_forms
 from drifting_parity.checks.loss import worlds as loss_worlds
-from drifting_parity.checks.loss.closed_forms import no_floors, observe_as_given, unit
+from drifting_parity.checks.loss.closed_forms import observe_as_given, unit
 from drifting_parity.checks.loss.worlds import Shape
+from drifting_parity.checks.predicates import no_floors
 from drifting_parity.draw import Draw, Rejected
 from drifting_parity.measure import Measurement, Stage, necessary, whole, within
 from drifting_spec import Readings

@@ -21,20 +21,6 @@ UNIT = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-9, "float16"
 """Unit roundoff by dtype."""
 
 
-def no_floors(readings: Readings) -> bool:
-    """Whether S and λ are used as they are: what makes A.6 free of units."""
-    return readings.floors == "none"
-
-
-def field_as_printed(readings: Readings) -> bool:
-    """Whether Algorithm 2 is read as printed, so that :func:`plain_field` is its closed form."""
-    return (
-        readings.softmax_axes == "xy"
-        and readings.softmax_combination == "sqrt"
-        and readings.affinity_floor == "none"
-    )
-
-
 def in_range(context: Context, temperatures: tuple[float, ...]) -> tuple[float, ...]:
     """The temperatures, raised where under these readings the drift would leave the dtype's range.
 

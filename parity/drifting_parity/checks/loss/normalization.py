@@ -1,8 +1,8 @@
 """Properties of A.6's normalisation: S, λ, the kernel on normalised features (PB-20…29, 48, 49).
 
 Closed forms are those of :mod:`loss_forms`; the drift that λ normalises is taken from the
-adapter's own Algorithm 2, so that a mistake there does not show here. The properties of value
-and gradient are in :mod:`loss_value_properties` and stand in ``PROPERTIES`` as well.
+adapter's own Algorithm 2, so that a mistake there does not show here. Value and gradient
+have :mod:`~drifting_parity.checks.loss.value`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,8 @@ import numpy as np
 from drifting_parity.adapters.base import NotObservable
 from drifting_parity.cases import PAPER_TEMPERATURES, LossCase, LossObservation
 from drifting_parity.checks.core import Context, Property
-from drifting_parity.checks.loss import anatomy
 from drifting_parity.checks.loss import (
     closed_forms as loss_forms,
-)
-from drifting_parity.checks.loss import (
-    value as loss_value_properties,
 )
 from drifting_parity.checks.loss import (
     worlds as loss_worlds,
@@ -30,14 +26,13 @@ from drifting_parity.checks.loss.closed_forms import (
     across,
     drift_of,
     feature_scale,
-    no_floors,
     observe,
     unit,
 )
 from drifting_parity.checks.loss.worlds import Shape
+from drifting_parity.checks.predicates import keeps_root_of_channels, locations_apart, no_floors
 from drifting_parity.draw import Draw, generator
 from drifting_parity.measure import Measurement, at_least, at_stage, compare, necessary, whole
-from drifting_spec import Readings
 
 SCALE = ("EQ-21", "A6-S")
 Clauses = tuple[str, ...]
@@ -393,11 +388,6 @@ def measure_repeated_channels(context: Context, case: LossCase) -> Iterator[Meas
         yield compare("EQ-21", what, name, shown, before.feature_scale, tolerance)
 
 
-def keeps_root_of_channels(readings: Readings) -> bool:
-    """Whether repeating the channels changes nothing: √C in τ̃, and no floors."""
-    return no_floors(readings) and readings.temperature_scaling == "sqrt_channels"
-
-
 # Labels, locations, and no memory: A6-S, A6-locshare
 
 
@@ -603,10 +593,8 @@ PROPERTIES: tuple[Property[Any], ...] = (
         draw_locations,
         measure_locations,
         needs=("vectors",),
-        applies=lambda readings: readings.location_sharing != "all_pairs",
+        applies=locations_apart,
         examples=8,
         reads_drift=True,
     ),
-    *loss_value_properties.PROPERTIES,
-    *anatomy.PROPERTIES,
 )

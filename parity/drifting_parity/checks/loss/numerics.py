@@ -19,9 +19,9 @@ from drifting_parity.checks.core import Check, Context, Yield
 from drifting_parity.checks.field.closed_forms import rounding
 from drifting_parity.checks.loss.closed_forms import loss_tolerance
 from drifting_parity.checks.loss.conditioning import relative_bound
+from drifting_parity.checks.predicates import from_differences, vanishes_exactly
 from drifting_parity.draw import Rejected
 from drifting_parity.measure import Measurement, compare, necessary, whole, within
-from drifting_spec import Readings
 
 LOSS = ("EQ-26", "A6-mse")
 WIDE: tuple[DType, ...] = ("float64", "float32")
@@ -230,12 +230,6 @@ def _vanishing(context: Context, case: LossCase) -> Iterator[Measurement]:
         yield within(clauses, "temperatures not called degenerate", name, unsaid, 0.0)
 
 
-def _literal(readings: Readings) -> bool:
-    """Where 0/0 := 0 is what happens: no floors at all, and a lone sample has no negative."""
-    floors = (readings.floors, readings.affinity_floor)
-    return floors == ("none", "none") and readings.self_mask != "add_100"
-
-
 def smallest(context: Context) -> Iterator[Yield]:
     """One positive, two generated, one channel, no unconditional samples; kills D67."""
     shapes = {
@@ -303,11 +297,6 @@ def autocast(context: Context) -> Iterator[Yield]:
     yield from _compared(at, _gaussian("under bfloat16 autocast", 95, channels=64), "ordinary")
 
 
-def _from_differences(readings: Readings) -> bool:
-    """The release's own distances are expanded squares, which no offset leaves right."""
-    return readings.floors != "release"
-
-
 def _check(name: str, title: str, run: Callable[[Context], Iterator[Yield]]) -> Check:
     return Check(f"numerics.{name}", title, LOSS, "comparison", run, independent=False)
 
@@ -319,7 +308,7 @@ CHECKS = (
         (*LOSS, "EQ-12", "ALG2-1", "ALG2-2"),
         "comparison",
         large_mean,
-        applies=_from_differences,
+        applies=from_differences,
         independent=False,
     ),
     Check(
@@ -328,7 +317,7 @@ CHECKS = (
         (*LOSS, "EQ-12"),
         "comparison",
         coincident,
-        applies=_from_differences,
+        applies=from_differences,
         independent=False,
     ),
     Check(
@@ -337,7 +326,7 @@ CHECKS = (
         ("EQ-23", "EQ-25", "A6-lambda"),
         "property",
         degenerate,
-        applies=_literal,
+        applies=vanishes_exactly,
     ),
     _check("smallest", "the smallest shapes", smallest),
     _check("inputs", "non-contiguous inputs and upstream gradients", strides_and_upstream),

@@ -23,12 +23,19 @@ from drifting_parity.checks.loss.closed_forms import (
     drift_of,
     error_share,
     feature_scale,
-    no_floors,
     observe,
     one_temperature_loss,
     unit,
 )
 from drifting_parity.checks.loss.worlds import Shape
+from drifting_parity.checks.predicates import (
+    alone_has_no_drift,
+    copies_of_locations_count,
+    cross_terms_by_hand,
+    field_as_printed,
+    no_floors,
+    two_points_by_hand,
+)
 from drifting_parity.draw import Draw, Rejected, generator
 from drifting_parity.measure import (
     Measurement,
@@ -40,7 +47,6 @@ from drifting_parity.measure import (
     whole,
     within,
 )
-from drifting_spec import Readings
 from drifting_spec.registry import Tolerance
 
 Clauses = tuple[str, ...]
@@ -195,7 +201,7 @@ def normalized_drifts(context: Context, case: LossCase, scale: Array) -> Array:
     try:
         fields = loss_forms.own_field(context, case, scale)
     except NotObservable:
-        if not loss_forms.field_as_printed(context.readings):
+        if not field_as_printed(context.readings):
             raise
         seen, root = as_seen(case, context.setting.dtype), np.sqrt(case.generated.shape[-1])
         scales = np.broadcast_to(scale, (case.generated.shape[0], case.generated.shape[2]))
@@ -320,23 +326,6 @@ def _at_least(context: Context, quantity: str, rtol: float) -> Tolerance:
     return Tolerance(flat.id, quantity, flat.dtype, max(flat.rtol, rtol), 0.0, flat.derivation)
 
 
-def two_points_by_hand(readings: Readings) -> bool:
-    """Whether the closed form of two points holds: the paper's reading of every axis it meets."""
-    axes = (
-        "scale_self_pairs",
-        "scale_samples",
-        "statistics_scope",
-        "floors",
-        "temperature_scaling",
-        "temperature_aggregation",
-        "label_reduction",
-        "channel_reduction",
-    )
-    paper = Readings()
-    same = all(getattr(readings, axis) == getattr(paper, axis) for axis in axes)
-    return same and loss_forms.field_as_printed(readings) and readings.self_mask == "exclude"
-
-
 def draw_zero(draw: Draw) -> tuple[Clauses, LossCase]:
     """A sample on its own, or everything at one point: no drift at all."""
     one = draw.choice((True, False))
@@ -440,12 +429,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("A6-order",),
         loss_worlds.vanishing_cross_terms,
         measure_vanishing_cross,
-        applies=lambda readings: (
-            no_floors(readings)
-            and loss_forms.field_as_printed(readings)
-            and (readings.scale_self_pairs, readings.scale_samples) == ("with", "all")
-            and readings.temperature_scaling == "sqrt_channels"
-        ),
+        applies=cross_terms_by_hand,
         examples=6,
         needs=("other temperatures",),
         reads_drift=True,
@@ -484,11 +468,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("EQ-21", "EQ-23", "EQ-25"),
         draw_zero,
         measure_zero,
-        applies=lambda readings: (
-            readings.self_mask == "exclude"
-            and no_floors(readings)
-            and (readings.affinity_floor == "none" or readings.softmax_axes != "xy")
-        ),
+        applies=alone_has_no_drift,
         examples=8,
         reads_drift=True,
     ),
@@ -498,9 +478,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("EQ-26", "A5-sum"),
         lambda draw: loss_worlds.ordinary(draw, ONE),
         measure_copies,
-        applies=lambda readings: (
-            (readings.location_sharing, readings.scale_self_pairs) != ("all_pairs", "without")
-        ),
+        applies=copies_of_locations_count,
         examples=8,
         reads_drift=True,
     ),

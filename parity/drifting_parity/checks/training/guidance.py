@@ -21,19 +21,21 @@ from drifting_parity.checks.field.closed_forms import (
     distances,
     doubled,
     exact_inputs,
-    excludes_self,
     field_is,
     logits_of,
-    nearly_excludes_self,
     pair_field,
     rounding,
     softmax,
-    without_floor,
 )
 from drifting_parity.checks.loss import closed_forms as loss_forms
+from drifting_parity.checks.predicates import (
+    ignores_weight_zero,
+    nearly_excludes_self,
+    replicates_without_floor,
+    weighs_in_proportion,
+)
 from drifting_parity.draw import Draw, Rejected, generator
 from drifting_parity.measure import Measurement, at_stage, compare, whole, within
-from drifting_spec import Readings
 
 
 def _guided(draw: Draw) -> FieldCase:
@@ -171,14 +173,6 @@ def _weightless(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     yield whole(item, "weights", clauses)
 
 
-def _inert(readings: Readings) -> bool:
-    if readings.kernel_normalization == "separate" and (
-        readings.unconditional_weight == "after_softmaxes"
-    ):
-        return False
-    return excludes_self(readings)
-
-
 def _mixture(ctx: Context, inputs: tuple[FieldCase, float]) -> Iterator[Measurement]:
     """τ→∞: V points from the mean of q̃ to that of the positives, γ set by α and w."""
     case, alpha = as_seen(inputs[0], ctx.setting.dtype), inputs[1]
@@ -262,11 +256,6 @@ def _reached_by_eq11(ctx: Context, case: FieldCase) -> Iterator[Measurement]:
     yield from _reached(ctx.under(softmax_axes="y", kernel_normalization="separate"), case)
 
 
-def _in_proportion(readings: Readings) -> bool:
-    inside = readings.unconditional_weight == "log_in_softmaxes"
-    return not (inside and readings.softmax_axes == "xy" and affinity_exponent(readings) < 1.0)
-
-
 def _scale(ctx: Context, case: LossCase) -> Iterator[Measurement]:
     """A7-weight-in-scale: the weight counts in S; w = 0 and far unconditional samples do not."""
     if case.unconditional is None or case.unconditional_weight is None:
@@ -318,9 +307,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("A7-w", "EQ-A7q"),
         _guided,
         _replication,
-        applies=lambda readings: (
-            without_floor(readings) and readings.unconditional_weight == "replication"
-        ),
+        applies=replicates_without_floor,
     ),
     Property(
         "PB-32-value",
@@ -350,7 +337,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("A7-w", "EQ-15"),
         _guided,
         _weightless,
-        applies=_inert,
+        applies=ignores_weight_zero,
     ),
     Property(
         "PB-34",
@@ -366,7 +353,7 @@ PROPERTIES: tuple[Property[Any], ...] = (
         ("EQ-15", "EQ-16"),
         _reached_draw,
         _reached,
-        applies=_in_proportion,
+        applies=weighs_in_proportion,
     ),
     Property(
         "PB-35-separate",
