@@ -97,7 +97,7 @@ def drifting_field(
     return _fields_of(points, [temperature], mask_self, negative_weight, readings, factors)[0, 0]
 
 
-@implements("ALG2-10", "EQ-8", "EQ-10")
+@implements("ALG2-10", "EQ-10")
 @torch.no_grad()
 def drifting_fields(
     x: Tensor,
