@@ -784,3 +784,26 @@ def test_logs_tell_each_temperature() -> None:
     mean = sum(logs[f"drift_energy/{name}"] for name in names) / len(names)
     assert mean == pytest.approx(logs["drift_energy"])
     assert logs["gamma_mean"] == pytest.approx(float((1 - 1 / out.alpha).mean()))
+
+
+def test_logs_tell_the_temperatures_of_the_vanilla_term() -> None:
+    plain = toy()
+    assert plain.config.feature_config is not None
+    features = FeatureDriftingConfig(
+        (0.05, 0.2),
+        readings=plain.config.feature_config.readings,
+        raw_drift_temperatures=(0.2, 0.9, 2.0),
+    )
+    out = plain.configured(feature_config=features).step()
+    logs = out.logs()
+    raw = out.drift_energy["(samples)"]
+    assert len(raw) == 3
+    assert "drift_energy/(samples)/tau=0.05" not in logs
+    for index, name in enumerate(("0.2", "0.9", "2")):
+        found = logs[f"drift_energy/(samples)/tau={name}"]
+        assert found == pytest.approx(float(raw[index].mean()))
+    assert logs["drift_energy/tau=0.9"] == pytest.approx(float(raw[1].mean()))
+    others = [value for key, value in out.drift_energy.items() if key != "(samples)"]
+    assert logs["drift_energy/tau=0.2"] == pytest.approx(
+        float(raw[0].mean() + sum(value[1].mean() for value in others))
+    )

@@ -32,7 +32,7 @@ from drifting_torch.loss.all_features import (
     FeatureDriftingLossOutput,
     feature_space_drifting_loss,
 )
-from drifting_torch.loss.field import drifting_field
+from drifting_torch.loss.field import DriftingFields, drifting_field, drifting_fields
 from drifting_torch.loss.inventory import slot_inventory
 from drifting_torch.loss.one_feature import drifting_loss
 from drifting_torch.loss.output import DriftingLossOutput
@@ -52,6 +52,7 @@ from drifting_torch.training.step import grouped_drift_training_step
 
 __all__ = [
     "AlphaDistribution",
+    "DriftingFields",
     "DriftingLossOutput",
     "DriftingTransformer",
     "DriftingTransformerConfig",
@@ -73,6 +74,7 @@ __all__ = [
     "classification_weight",
     "clip_gradient_norm",
     "drifting_field",
+    "drifting_fields",
     "drifting_loss",
     "extract_feature_maps",
     "extract_features",

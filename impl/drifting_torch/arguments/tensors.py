@@ -127,6 +127,20 @@ def check_temperature(name: str, value: object) -> float:
     return float(value)
 
 
+def check_factors(attraction: object, repulsion: object) -> tuple[float, float]:
+    """Demand the factors a and b of V = a·V⁺ − b·V⁻: finite, none negative, not both 0."""
+    found: list[float] = []
+    for name, value in (("attraction", attraction), ("repulsion", repulsion)):
+        if not is_number(value):
+            raise TypeError(f"{name} is {value!r}, expected a number (1.0 is the paper's)")
+        if not 0 <= value < math.inf:  # not by isfinite: torch.compile may hold a symbol
+            raise ValueError(f"{name} is {value!r}, expected a finite number of at least 0")
+        found.append(float(value))
+    if not (found[0] > 0 or found[1] > 0):
+        raise ValueError("attraction and repulsion are both 0, expected one of them above 0")
+    return found[0], found[1]
+
+
 PRECISIONS = ("float32", "tf32")
 
 

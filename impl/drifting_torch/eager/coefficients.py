@@ -13,9 +13,16 @@ from torch import Tensor
 
 from drifting_spec import implements
 from drifting_torch.eager import affinity_powers
-from drifting_torch.eager.affinity import Targets, affinities, balanced, masked_logits
+from drifting_torch.eager.affinity import (
+    Targets,
+    affinities,
+    balanced,
+    masked_logits,
+    self_entries,
+)
 from drifting_torch.eager.affinity_powers import Kernel
 from drifting_torch.eager.chunks import Chunk
+from drifting_torch.problem.ablation import Ablation
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.readings import (
     mask_logits,
@@ -89,9 +96,9 @@ class Coefficients:
                 targets=self._targets(chunk),
             )
             if affinity_powers.fill_coefficients(distances, kernel, self.spare[:groups], out):
-                return out
+                return scaled(out, self._targets(chunk), self.problem.ablation)
         self._one_by_one(chunk, distances, out)
-        return out
+        return scaled(out, self._targets(chunk), self.problem.ablation)
 
     def _buffer(self, groups: int, count: int, targets: int) -> Tensor:
         shape = (groups, len(self.problem.temperatures), count, targets)
@@ -121,6 +128,24 @@ class Coefficients:
         return Targets(self.problem.positive.shape[1], True, weight)
 
 
+@implements("T1")
+def scaled(coefficients: Tensor, targets: Targets, ablation: Ablation) -> Tensor:
+    """Coefficients [B, T, N, M] of a·V⁺ − b·V⁻, in place; each row still sums to zero (P-29).
+
+    V⁺ and V⁻ are relative to x, which cancels in V⁺ − V⁻ alone: here −(a − b)·ρ·x is left, where ρ
+    is what either side's coefficients of the row sum to.
+    """
+    if not ablation.scales:
+        return coefficients
+    positive, negative = coefficients.tensor_split([targets.positives], dim=-1)
+    mass = positive.sum(-1)
+    positive.mul_(ablation.attraction)
+    negative.mul_(ablation.repulsion)
+    own = self_entries(coefficients, targets)
+    own.sub_(mass, alpha=ablation.attraction - ablation.repulsion)
+    return coefficients
+
+
 def _of(chunk: Chunk, shared: Tensor) -> Tensor:
     """A chunk's part of what is given per group, or once for all."""
     return shared if len(shared) == 1 else shared[chunk.groups]
@@ -137,7 +162,7 @@ def _kernel(
     powers = affinity_powers.whole_powers(problem.temperatures)
     on_cpu = problem.generated.device.type == "cpu"
     if powers is None or not (
-        on_cpu and problem.normalized and takes_geometric_mean(problem.readings)
+        on_cpu and problem.divides_features and takes_geometric_mean(problem.readings)
     ):
         return None
     highest = max(problem.temperatures) * root_scaled(problem)

@@ -69,9 +69,11 @@ def _gram_pays(problem: Problem, coefficients: Coefficients) -> bool:
     channels = problem.generated.shape[-1]
     if channels < _MANY_CHANNELS * problem.targets or problem.generated.device.type != "cpu":
         return False
+    if problem.ablation.scales:  # a sample's own coefficient then has either sign
+        return False
     # The release's floor under each distance shows unless their mean, S·√C, is far above it.
     root = math.sqrt(channels)
-    floored = problem.readings.floors == "release" and problem.normalized
+    floored = problem.readings.floors == "release" and problem.divides_features
     return not floored or coefficients.per_distance.amax().item() < root
 
 

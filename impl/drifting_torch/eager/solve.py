@@ -62,7 +62,7 @@ def measure_distances(
     for chunk in gathered:
         norms = chunk.norms.squeeze(-1) if device.type == "cpu" else None
         if watched and not ordinary(chunk):
-            if problem.normalized:
+            if problem.divides_features:
                 return None
             norms = None
         found = distances[chunk.groups]
@@ -77,7 +77,7 @@ def measure_distances(
 
 def _distance_floor(problem: Problem) -> Tensor | None:
     """The release's floor under distances [1|L·V, 1, 1], in the groups' units."""
-    if problem.readings.floors != "release" or not problem.normalized:
+    if problem.readings.floors != "release" or not problem.divides_features:
         return None
     floor = problem.generated.new_full((1, 1, 1), RELEASE_DISTANCE, dtype=problem.dtype)
     if problem.units is None:
@@ -107,7 +107,7 @@ def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor
         assert measured is not None
     distances, sums = measured
     del measured
-    if across and problem.normalized:
+    if across and problem.divides_features:
         sums = yield sums
     scale = feature_scale_from(problem, sums)
     per_coordinate, per_distance = inverse_scales(problem, scale, unit)

@@ -55,8 +55,8 @@ def distance_sums(
 
 
 def feature_scale_from(problem: Problem, sums: Tensor) -> Tensor:
-    """S [1|L, 1|V] in the wide dtype, in the sums' unit; 1 where A.6 is left out."""
-    if not problem.normalized:
+    """S [1|L, 1|V] in the wide dtype, in the sums' unit; 1 where S is left out."""
+    if not problem.divides_features:
         return torch.ones_like(sums[0])
     return _over_zero(sums[0], sums[1]) / math.sqrt(problem.generated.shape[-1])
 

@@ -42,6 +42,7 @@ def _applies(problem: Problem) -> bool:
     return (
         kernels_wanted()
         and problem.normalized
+        and not problem.ablation.changes
         and problem.dtype == torch.float32
         and max(sizes) <= _LARGEST
         and takes_geometric_mean(problem.readings)

@@ -7,16 +7,18 @@ from drifting_torch.loss.all_features import (
     FeatureDriftingLossOutput,
     feature_space_drifting_loss,
 )
-from drifting_torch.loss.field import drifting_field
+from drifting_torch.loss.field import DriftingFields, drifting_field, drifting_fields
 from drifting_torch.loss.one_feature import drifting_loss
 from drifting_torch.loss.output import DriftingLossOutput
 from drifting_torch.loss.streaming import stream_drifting_loss
 
 __all__ = [
+    "DriftingFields",
     "DriftingLossOutput",
     "FeatureDriftingConfig",
     "FeatureDriftingLossOutput",
     "drifting_field",
+    "drifting_fields",
     "drifting_loss",
     "feature_space_drifting_loss",
     "stream_drifting_loss",

@@ -21,6 +21,7 @@ from drifting_torch.arguments.tensors import (
 from drifting_torch.features.vectors import FeatureVectorizationConfig
 from drifting_torch.loss.one_feature import PAPER_TEMPERATURES, solve_each
 from drifting_torch.loss.output import DriftingLossOutput
+from drifting_torch.problem.ablation import Ablation
 from drifting_torch.problem.build import problem_of
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.weights import TargetWeights
@@ -52,6 +53,12 @@ class FeatureDriftingConfig:
         The processes over which the labels are spread, as in :func:`drifting_loss`; None for one.
     precision
         Of the GPU kernels' products, as in :func:`drifting_loss`.
+    raw_drift_temperatures
+        τ's of the vanilla term; ``temperatures`` if None, as in the paper.
+    ablation
+        Factors on attraction and repulsion, S or λ left out: none of it is the paper's. Set by the
+        keywords ``attraction``, ``repulsion``, ``feature_normalization`` and
+        ``drift_normalization`` of :func:`drifting_loss`, for all terms alike.
 
     The keywords ``temperature_aggregation``, ``scale_temperature_by_sqrt_channels`` and
     ``share_location_normalization`` set the readings ``temperature_aggregation``,
@@ -65,6 +72,8 @@ class FeatureDriftingConfig:
     readings: Readings = field()
     process_group: ProcessGroup | str | None
     precision: str
+    raw_drift_temperatures: tuple[float, ...] | None
+    ablation: Ablation
 
     def __init__(
         self,
@@ -79,6 +88,11 @@ class FeatureDriftingConfig:
         share_location_normalization: bool | None = None,
         process_group: ProcessGroup | str | None = None,
         precision: str = "float32",
+        raw_drift_temperatures: Sequence[float] | None = None,
+        attraction: float = 1.0,
+        repulsion: float = 1.0,
+        feature_normalization: bool = True,
+        drift_normalization: bool = True,
     ) -> None:
         readings = check_readings(readings)
         if temperature_aggregation is not None:
@@ -106,6 +120,8 @@ class FeatureDriftingConfig:
             "readings": readings,
             "process_group": process_group,
             "precision": check_precision(precision),
+            "raw_drift_temperatures": _own_temperatures(raw_drift_temperatures),
+            "ablation": Ablation(attraction, repulsion, feature_normalization, drift_normalization),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -129,6 +145,16 @@ class FeatureDriftingConfig:
             include_raw_drift_loss=False,
             readings=SEED,
         )
+
+
+def _own_temperatures(given: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Check the temperatures of the vanilla term; errors name them as the caller does."""
+    if given is None:
+        return None
+    try:
+        return check_temperatures(given)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"raw_drift_{error}") from error
 
 
 @dataclass(frozen=True)
@@ -300,6 +326,7 @@ def feature_problem(
             readings=config.readings,
             validate=validate,
             precision=config.precision,
+            ablation=config.ablation,
         )
     except (TypeError, ValueError) as error:
         raise type(error)(f"feature {key!r}: {error}") from error
@@ -345,11 +372,12 @@ def vanilla_problem(
         flat[1],
         flat[2] if len(flat) == 3 else None,
         weights,
-        temperatures=config.temperatures,
+        temperatures=config.raw_drift_temperatures or config.temperatures,
         readings=readings,
         validate=validate,
         normalized=not raw,
         precision=config.precision,
+        ablation=config.ablation,
     )
     return RAW_TERM, flat[0], problem
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from drifting_spec import Readings
 from drifting_torch.arguments.transforms import is_func
 from drifting_torch.kernels.solve import alone
+from drifting_torch.problem.ablation import Ablation
 from drifting_torch.problem.derivatives import Curvature, expanded, stacked, unstacked
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.readings import loss_dtype
@@ -38,7 +39,7 @@ def readings_of(text: str) -> Readings:
 _SCHEMA = (
     "(Tensor generated, Tensor positive, Tensor? unconditional, Tensor? weight, "
     "float[] temperatures, str readings, ScalarType dtype, bool normalized, str precision, "
-    "Tensor? annealed) "
+    "float[] factors, bool[] kept, Tensor? annealed) "
     "-> (Tensor, Tensor, Tensor, Tensor)"
 )
 """By hand: PyTorch before 2.7 does not infer it from ``list[float]``."""
@@ -55,22 +56,29 @@ def _loss(
     dtype: torch.dtype,
     normalized: bool,
     precision: str,
+    factors: list[float],
+    kept: list[bool],
     annealed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """``per_label`` [L], its gradient [L, V, N, C], S and λ.
 
-    ``annealed`` [T] holds the temperatures if those given are symbols (:func:`symbols`).
+    ``factors`` and ``kept`` are the ablation's, in its order. ``annealed`` [T+2] holds temperatures
+    and factors if those given are symbols (:func:`symbols`).
     """
+    if annealed is not None:
+        *temperatures, attraction, repulsion = annealed.tolist()
+        factors = [attraction, repulsion]
     problem = Problem(
         generated,
         positive,
         unconditional,
         weight,
-        tuple(temperatures if annealed is None else annealed.tolist()),
+        tuple(temperatures),
         readings_of(readings),
         dtype,
         normalized,
         precision,
+        Ablation(factors[0], factors[1], kept[0], kept[1]),
     )
     with torch.autocast(generated.device.type, enabled=False):
         solution = alone(problem)
@@ -91,9 +99,11 @@ def _(
     dtype: torch.dtype,
     normalized: bool,
     precision: str,
+    factors: list[float],
+    kept: list[bool],
     annealed: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    del positive, unconditional, weight, normalized, precision, annealed
+    del positive, unconditional, weight, normalized, precision, factors, kept, annealed
     labels, count, vectors, channels = generated.shape
     out = loss_dtype(generated)
     taken = readings_of(readings)
@@ -126,7 +136,7 @@ def _slope(ctx: Any, arriving: Tensor, *others: Tensor) -> tuple[Tensor | None, 
         change = (generated - generated.detach()).to(slope.dtype)
         slope = slope + Curvature.of(problem, feature_scale).times(change).transpose(1, 2)
     scaled = slope * arriving.to(slope.dtype)[:, None, None, None]
-    return scaled.transpose(1, 2).to(generated.dtype), *[None] * 9
+    return scaled.transpose(1, 2).to(generated.dtype), *[None] * 11
 
 
 _loss.register_autograd(_slope, setup_context=_keep)
@@ -144,7 +154,8 @@ def _(
 torch.library.define(
     "drifting_torch::traced_loss",
     "(Tensor generated, Tensor positive, Tensor? unconditional, Tensor? weight, "
-    "Scalar[] temperatures, str readings, ScalarType dtype, bool normalized, str precision) "
+    "Scalar[] temperatures, str readings, ScalarType dtype, bool normalized, str precision, "
+    "Scalar[] factors, bool[] kept) "
     "-> (Tensor, Tensor, Tensor, Tensor)",
 )
 
@@ -156,12 +167,18 @@ def _(
     unconditional: Tensor | None,
     weight: Tensor | None,
     temperatures: Sequence[float],
-    *others: Any,
+    readings: str,
+    dtype: torch.dtype,
+    normalized: bool,
+    precision: str,
+    factors: Sequence[float],
+    kept: Sequence[bool],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The operator where temperatures may be symbols: it cannot be handed those."""
-    annealed = symbols(temperatures)
-    known = [*temperatures] if annealed is None else [1.0] * len(temperatures)
-    return _loss(generated, positive, unconditional, weight, known, *others, annealed)
+    """The operator where numbers may be symbols: it cannot be handed those."""
+    annealed = symbols([*temperatures, *factors])
+    known = [[*each] if annealed is None else [1.0] * len(each) for each in (temperatures, factors)]
+    options = (known[0], readings, dtype, normalized, precision, known[1], [*kept])
+    return _loss(generated, positive, unconditional, weight, *options, annealed)
 
 
 def symbols(numbers: Sequence[float]) -> Tensor | None:
@@ -177,6 +194,7 @@ def symbols(numbers: Sequence[float]) -> Tensor | None:
 
 def _arguments(problem: Problem) -> tuple[Any, ...]:
     """What the operators take after the generated samples."""
+    ablation = problem.ablation
     return (
         problem.positive,
         problem.unconditional,
@@ -186,6 +204,8 @@ def _arguments(problem: Problem) -> tuple[Any, ...]:
         problem.dtype,
         problem.normalized,
         problem.precision,
+        [ablation.attraction, ablation.repulsion],
+        [ablation.feature_normalization, ablation.drift_normalization],
     )
 
 

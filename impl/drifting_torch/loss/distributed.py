@@ -141,6 +141,7 @@ def _facts(found: Mapping[str, tuple[Tensor, Problem]]) -> dict[str, str]:
         facts |= {
             f"the temperatures{here}": str(problem.temperatures),
             f"the readings{here}": str(problem.readings),
+            f"the ablation{here}": str(problem.ablation),
             f"the samples N of generated{here}": str(count),
             f"the vectors V of generated{here}": str(vectors),
             f"the channels C of generated{here}": str(channels),

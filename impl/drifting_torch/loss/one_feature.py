@@ -12,6 +12,7 @@ from drifting_torch.arguments.transforms import is_transformed
 from drifting_torch.kernels.available import kernels_for
 from drifting_torch.kernels.solve import gathered
 from drifting_torch.loss.output import DriftingLossOutput, outputs_of, solve_alone
+from drifting_torch.problem.ablation import Ablation
 from drifting_torch.problem.build import problem_of
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.weights import TargetWeights
@@ -32,6 +33,10 @@ def drifting_loss(
     positive_weight: Tensor | None = None,
     temperatures: Sequence[float] = PAPER_TEMPERATURES,
     readings: Readings = PAPER,
+    attraction: float = 1.0,
+    repulsion: float = 1.0,
+    feature_normalization: bool = True,
+    drift_normalization: bool = True,
     validate: bool | None = None,
     process_group: ProcessGroup | str | None = None,
     precision: str = "float32",
@@ -59,6 +64,14 @@ def drifting_loss(
         τ's; each is multiplied by √C (EQ-22). They may repeat.
     readings
         How the text is read where it leaves a choice.
+    attraction, repulsion
+        Factors a and b of V = a·V⁺ − b·V⁻, both relative to x, at least 0 (Table 1's ablation; the
+        paper's method is 1 and 1). Applied before λ, so that their ratio alone matters where λ
+        divides. The GPU kernels leave other factors than 1 to PyTorch's operators.
+    feature_normalization, drift_normalization
+        False leaves S (EQ-18), or λ (EQ-23), out. For ablations only: it is not the paper's
+        method, no table of it has such a row, and temperatures and losses are then in the units of
+        the features. ``feature_scale`` is then 1; ``drift_scale`` is λ all the same.
     validate
         Whether to look at values: None for always on the CPU and never elsewhere. With a process
         group also whether its processes first compare shapes, temperatures and readings, so that
@@ -94,6 +107,7 @@ def drifting_loss(
     """
 
     def problems() -> Iterator[tuple[str, Tensor, Problem]]:
+        ablation = Ablation(attraction, repulsion, feature_normalization, drift_normalization)
         problem = problem_of(
             generated,
             positive,
@@ -103,6 +117,7 @@ def drifting_loss(
             readings=readings,
             validate=validate,
             precision=precision,
+            ablation=ablation,
         )
         yield "", generated, problem
 

@@ -16,6 +16,7 @@ from drifting_torch.arguments.tensors import (
     check_tensor,
     reads_values,
 )
+from drifting_torch.problem.ablation import NO_ABLATION, Ablation
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.readings import compute_dtype
 from drifting_torch.problem.weights import TargetWeights
@@ -32,6 +33,7 @@ def problem_of(
     validate: bool | None = None,
     normalized: bool = True,
     precision: str = "float32",
+    ablation: Ablation = NO_ABLATION,
 ) -> Problem:
     """Check the arguments of :func:`drifting_loss` and put them together.
 
@@ -55,7 +57,10 @@ def problem_of(
         weight=weights.of(generated, positive, unconditional, validate),
         temperatures=kinds,
         readings=readings,
-        dtype=compute_dtype(generated, readings, raw=not normalized),
+        dtype=compute_dtype(
+            generated, readings, raw=not (normalized and ablation.feature_normalization)
+        ),
         normalized=normalized,
         precision=check_precision(precision),
+        ablation=ablation,
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drifting_spec import Readings
+from drifting_torch.problem.ablation import NO_ABLATION, Ablation
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class Problem:
 
     ``weight`` [L, M] holds the kernel weights in the order of the targets, None if all are one.
     ``normalized=False`` leaves out A.6: raw distances, raw temperatures, no S and no λ.
-    ``precision`` is that of the GPU kernels' products. ``units`` [L, V] are powers of two by which
-    the groups' targets are multiplied, None for ones.
+    ``precision`` is that of the GPU kernels' products, ``ablation`` what is changed on purpose.
+    ``units`` [L, V] are powers of two by which the groups' targets are multiplied, None for ones.
     """
 
     generated: Tensor
@@ -31,6 +32,7 @@ class Problem:
     dtype: torch.dtype
     normalized: bool = True
     precision: str = "float32"
+    ablation: Ablation = NO_ABLATION
     units: Tensor | None = None
 
     @cached_property
@@ -53,6 +55,16 @@ class Problem:
         return int(places[0]) if len(places) else self.targets
 
     @property
+    def divides_features(self) -> bool:
+        """Whether features are divided by S (EQ-18)."""
+        return self.normalized and self.ablation.feature_normalization
+
+    @property
+    def divides_drifts(self) -> bool:
+        """Whether drifts are divided by λ (EQ-23)."""
+        return self.normalized and self.ablation.drift_normalization
+
+    @property
     def options(self) -> dict[str, Any]:
         """All but the tensors."""
         return {
@@ -61,6 +73,7 @@ class Problem:
             "dtype": self.dtype,
             "normalized": self.normalized,
             "precision": self.precision,
+            "ablation": self.ablation,
         }
 
     @property

@@ -68,7 +68,7 @@ def affinity_floor(readings: Readings) -> float:
 
 def mask_unit(problem: Problem) -> float:
     """One unit of an additive mask: of the mean distance for add_100, else of a distance."""
-    of_mean = problem.normalized and problem.readings.self_mask == "add_100"
+    of_mean = problem.divides_features and problem.readings.self_mask == "add_100"
     return math.sqrt(problem.generated.shape[-1]) if of_mean else 1.0
 
 
@@ -107,8 +107,8 @@ def reciprocal(scale: Tensor) -> Tensor:
 
 
 def inverse_drift_scale(problem: Problem, drift_scale: Tensor) -> Tensor:
-    """What V is multiplied by [T, 1|L, 1|V], after the readings' floors; 1 without A.6."""
-    if not problem.normalized:
+    """What V is multiplied by [T, 1|L, 1|V], after the readings' floors; 1 without λ."""
+    if not problem.divides_drifts:
         return torch.ones_like(drift_scale)
     return reciprocal(drift_scale.clamp_min(least_drift_scale(problem.readings)))
 

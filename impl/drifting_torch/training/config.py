@@ -110,6 +110,8 @@ class GroupedDriftStepOutput:
         ``"(samples)"``.
     temperatures
         The T temperatures τ of these.
+    raw_temperatures
+        Those of the vanilla term, where it has its own; else None.
     """
 
     loss: Tensor
@@ -123,6 +125,12 @@ class GroupedDriftStepOutput:
     drift_scale: dict[str, Tensor]
     drift_energy: dict[str, Tensor]
     temperatures: tuple[float, ...] = ()
+    raw_temperatures: tuple[float, ...] | None = None
+
+    def temperatures_of(self, key: str) -> tuple[float, ...]:
+        """The temperatures of a feature, or of the vanilla term."""
+        own = self.raw_temperatures if key == SAMPLES else None
+        return self.temperatures if own is None else own
 
     def logs(self) -> dict[str, float]:
         """Numbers to log by name; waits for the device once.
@@ -149,13 +157,20 @@ class GroupedDriftStepOutput:
         if self.unconditional_weight is not None:
             found["unconditional_weight_mean"] = self.unconditional_weight.mean()
         found["gamma_mean"] = (1.0 - 1.0 / self.alpha).mean()
-        for index, temperature in enumerate(self.temperatures):
+        for temperature in dict.fromkeys(self.temperatures + (self.raw_temperatures or ())):
             name = f"tau={temperature:g}"
-            of_one = {key: value[index].mean() for key, value in self.drift_energy.items()}
+            at = {
+                key: self.temperatures_of(key).index(temperature)
+                for key in self.drift_energy
+                if temperature in self.temperatures_of(key)
+            }
+            of_one = {key: self.drift_energy[key][index].mean() for key, index in at.items()}
+            if not of_one:
+                continue
             found[f"drift_energy/{name}"] = torch.stack(list(of_one.values())).sum()
             found |= {f"drift_energy/{key}/{name}": value for key, value in of_one.items()}
-            least = [value[index].min() for value in self.drift_scale.values()]
-            most = [value[index].max() for value in self.drift_scale.values()]
+            least = [self.drift_scale[key][index].min() for key, index in at.items()]
+            most = [self.drift_scale[key][index].max() for key, index in at.items()]
             found[f"drift_scale_min/{name}"] = torch.stack(least).min()
             found[f"drift_scale_max/{name}"] = torch.stack(most).max()
         for name, values in scales.items():

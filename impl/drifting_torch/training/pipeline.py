@@ -198,6 +198,7 @@ class Pipeline:
             alpha=self.inputs.alpha,
             unconditional_weight=weight,
             temperatures=self.config.temperatures if features is None else features.temperatures,
+            raw_temperatures=None if features is None else features.raw_drift_temperatures,
             feature_scale={key: term.feature_scale for key, term in terms.items()},
             drift_scale={key: term.drift_scale for key, term in terms.items()},
             drift_energy={key: term.drift_energy for key, term in terms.items()},
