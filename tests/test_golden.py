@@ -219,6 +219,18 @@ def test_importing_again_gives_the_same_bytes(tmp_path: Path) -> None:
         made = json.loads((root / source.name / MANIFESTS).read_text(encoding="utf-8"))
         # Notes of the index are merged into the layout, so that alone may be a longer text.
         assert made["files"] == [entry]
+        # Another file with an index of its own stands beside what is there.
+        one_more = item | {"case_id": "Z99", "file": f"Z99_{entry['file']}"}
+        (folder / entry["file"]).rename(folder / one_more["file"])
+        alone = {"provenance": {"repository": "another"}, "files": [one_more]}
+        (folder / source.index).write_text(json.dumps(alone), encoding="utf-8")
+        assert import_set(folder, source, root) == 1
+        made = json.loads((root / source.name / MANIFESTS).read_text(encoding="utf-8"))
+        assert made["provenance"] == content["provenance"]
+        assert [each["id"] for each in made["files"]] == [entry["id"], "Z99"]
+        assert made["files"][0] == entry
+        assert made["files"][1]["provenance"] == {"repository": "another"}
+        (folder / one_more["file"]).rename(folder / entry["file"])
         item["sha256"] = "0" * 64
         (folder / source.index).write_text(json.dumps(index | {"files": [item]}), encoding="utf-8")
         with pytest.raises(golden.GoldenError, match="expected 0000"):

@@ -2,66 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 
 from drifting_spec import AXES, FIELD_AXES, MOOT, PAPER, PRESETS, RELEASE, SEED
 from drifting_spec.readings import FEATURE_AXES, Readings, ReadingsError, Traits, parse_readings
-from drifting_spec.registry import load, preset_readings
+from drifting_spec.registry import load
 
 SPEC = load()
-# Transcribed from the design: each axis with its readings, and what each preset takes.
-READINGS = """
-kernel_normalization: joint separate
-softmax_axes: xy y none
-softmax_combination: sqrt product
-self_mask: exclude add_1e6 add_100
-affinity_floor: none 1e-6 1e-12
-unconditional_weight: replication after_softmaxes log_in_softmaxes
-scale_self_pairs: with without
-scale_samples: all positives negatives
-statistics_scope: batch label
-location_sharing: same_location_pairs all_pairs none
-statistics_grouping: by_statistic mean_with_std
-floors: none release seed
-temperature_scaling: sqrt_channels raw
-temperature_aggregation: sum_drifts_then_mse per_temperature_mse per_temperature_mse_mean
-location_reduction: sum mean
-label_reduction: mean sum
-channel_reduction: mean sum
-vanilla_term: normalized raw
-taps: union coincident_twice network_output release
-x2_statistic: mean_square rms
-x2_input: image patchified
-std: population unbiased population_eps
-patch_remainder: error skip crop
-"""
-TAKEN = """
-kernel_normalization: joint joint joint
-softmax_axes: xy xy xy
-softmax_combination: sqrt sqrt sqrt
-self_mask: exclude add_100 add_1e6
-affinity_floor: none 1e-6 1e-12
-unconditional_weight: replication after_softmaxes log_in_softmaxes
-scale_self_pairs: with with with
-scale_samples: all all all
-statistics_scope: batch batch label
-location_sharing: same_location_pairs same_location_pairs same_location_pairs
-statistics_grouping: by_statistic by_statistic mean_with_std
-floors: none release seed
-temperature_scaling: sqrt_channels sqrt_channels sqrt_channels
-temperature_aggregation: sum_drifts_then_mse sum_drifts_then_mse per_temperature_mse
-location_reduction: sum mean sum
-label_reduction: mean mean mean
-channel_reduction: mean mean mean
-vanilla_term: normalized normalized raw
-taps: union release union
-x2_statistic: mean_square rms mean_square
-x2_input: image patchified image
-std: population population_eps population
-patch_remainder: error skip crop
-"""
 LOSS = Traits(labels=2, vectors=3, channels=4, temperatures=3, weighted=True)
 FEATURES = replace(
     LOSS,
@@ -72,19 +21,6 @@ FEATURES = replace(
     input_statistics=True,
     raw_samples=True,
 )
-
-
-def rows(text: str) -> dict[str, tuple[str, ...]]:
-    lines = [line.partition(": ") for line in text.strip().splitlines()]
-    return {axis: tuple(values.split()) for axis, _, values in lines}
-
-
-def test_axes_and_presets_are_those_of_the_design():
-    assert rows(READINGS) == AXES
-    assert list(AXES) == [field.name for field in fields(Readings)]
-    for axis, taken in rows(TAKEN).items():
-        expected = dict(zip(("paper", "release", "seed"), taken, strict=True))
-        assert preset_readings(axis) == expected, axis
 
 
 def test_presets_are_named():

@@ -32,7 +32,6 @@ def typeset(tex: str) -> str:
 
 def test_every_numbered_equation_has_a_formula() -> None:
     assert {f"EQ-{n}" for n in range(1, 48)} <= set(FORMULAS)
-    assert len(FORMULAS) == 187
 
 
 @pytest.mark.parametrize("identifier", FORMULAS)

@@ -35,7 +35,6 @@ class Manifest:
     source: str = "drawn"
     seed: int | None = None
     conditioning: Conditioning = "ordinary"
-    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ it at no cost; what each reading means, and why a preset takes it, is data
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal, get_args, get_type_hints
+
+from drifting_spec.nearest import nearest
 
 MOOT: Final = "moot"
 """What :meth:`Readings.canonical` puts on an axis that cannot show on the case at hand."""
@@ -201,7 +202,7 @@ class Readings:
     def with_reading(self, axis: str, reading: str) -> Readings:
         """Copy with one axis changed; :class:`ReadingsError` names what is unknown."""
         if axis not in AXES:
-            raise ReadingsError(f"unknown axis {axis!r}{_nearest(axis, AXES)}")
+            raise ReadingsError(f"unknown axis {axis!r}; {nearest(axis, AXES)}")
         changes: dict[str, Any] = {axis: reading}
         if axis == "kernel_normalization" and reading == "separate":
             changes["softmax_axes"] = "y"
@@ -254,11 +255,6 @@ SEED: Final = _preset("seed")
 PRESETS: Final[dict[str, Readings]] = {"paper": PAPER, "release": RELEASE, "seed": SEED}
 
 
-def _nearest(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {', '.join(near)}?" if near else f"; known: {', '.join(known)}"
-
-
 def parse_readings(text: str) -> Readings:
     """Read ``preset[,axis=reading,...]``, as ``paper,affinity_floor=1e-6``.
 
@@ -273,12 +269,12 @@ def parse_readings(text: str) -> Readings:
             if position > 0 or part not in PRESETS:
                 raise ReadingsError(
                     f"readings part {part!r} is neither axis=reading nor, in first place, "
-                    f"a preset{_nearest(part, PRESETS)}"
+                    f"a preset; {nearest(part, PRESETS)}"
                 )
             base = PRESETS[part]
             continue
         if axis not in AXES:
-            raise ReadingsError(f"unknown axis {axis!r} in readings{_nearest(axis, AXES)}")
+            raise ReadingsError(f"unknown axis {axis!r} in readings; {nearest(axis, AXES)}")
         if axis in changes:
             raise ReadingsError(f"axis {axis!r} is given twice in readings {text!r}")
         changes[axis] = reading

@@ -7,7 +7,6 @@ would be right.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -61,11 +60,8 @@ __all__ = [
 ]
 
 
-_GREEK = str.maketrans({"τ": "tau", "γ": "gamma", "α": "alpha", "λ": "lambda"})
-
-
 class UnknownIdError(KeyError):
-    """No clause, axis, delta or deviation has this id; the message suggests the nearest."""
+    """The spec has no tolerance of this name; the message lists those that it has."""
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -88,21 +84,8 @@ class Spec:
     results: tuple[Result, ...] = ()
     sections: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def find(self, identifier: str) -> Clause | Axis | Delta | Deviation:
-        """Look up any id, case-insensitively; :class:`UnknownIdError` suggests the nearest ones."""
-        for table in (self.clauses, self.axes, self.deltas, self.deviations):
-            for key, found in table.items():
-                if key.lower() == identifier.lower():
-                    return found
-        names = {key.upper(): key for key in self.ids()}
-        spelled = identifier.translate(_GREEK).upper()
-        near = difflib.get_close_matches(spelled, list(names), n=4, cutoff=0.4)
-        meant = ", ".join(names[name] for name in near)
-        hint = f"did you mean {meant}?" if meant else "see `drifting-parity list clauses`"
-        raise UnknownIdError(f"unknown id {identifier!r}: {hint}")
-
     def ids(self) -> Iterator[str]:
-        """Every id that :meth:`find` knows."""
+        """The ids of clauses, axes, deltas and deviations."""
         for table in (self.clauses, self.axes, self.deltas, self.deviations):
             yield from table
 

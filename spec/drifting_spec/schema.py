@@ -31,6 +31,12 @@ Stage = Literal[
 them the training loop (``training``) and code that cannot be called as it stands (``call``)."""
 
 
+AxisStage = Literal[
+    "field", "scale", "drift scale", "aggregation", "labels", "locations", "weights", "range"
+]
+"""Where a reading shows when a loss is explained stage by stage; ``range``: on extreme inputs."""
+
+
 @dataclass(frozen=True)
 class Paper:
     """The pinned text: which paper, which version, which scan."""
@@ -81,10 +87,11 @@ class ReadingNote:
 
 @dataclass(frozen=True)
 class Axis:
-    """One question that the text leaves open, its readings, and what each preset takes.
+    """One question that the text leaves open, its readings, and why each preset takes its own.
 
-    ``why`` gives for each preset the reason; the values themselves live in
-    :mod:`drifting_spec.readings` and nowhere else.
+    Which one it takes lives in :mod:`drifting_spec.readings` and nowhere else. ``stages``: where
+    in the computation of one feature's loss the readings show, and no sooner; none for an axis
+    that shows elsewhere.
     """
 
     id: str
@@ -95,6 +102,7 @@ class Axis:
     why_release: str
     why_seed: str
     observable: str
+    stages: tuple[AxisStage, ...] = ()
 
 
 @dataclass(frozen=True)

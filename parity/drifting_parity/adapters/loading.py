@@ -15,8 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from drifting_parity.adapters.base import Adapter
-from drifting_parity.errors import nearest
 from drifting_parity.plain import LONGEST, plain
+from drifting_spec.nearest import nearest
 
 if TYPE_CHECKING:
     from drifting_parity.adapters.process.judged_process import Limits

@@ -17,6 +17,7 @@ from drifting_parity.catalogue import sources
 from drifting_parity.catalogue.check_index import indexed
 from drifting_parity.catalogue.sources import Marked
 from drifting_parity.pages.book import KINDS as KIND_PAGES
+from drifting_parity.report.table import cell, table
 from drifting_spec.registry import Clause, Delta, Misprint, Spec, load
 from drifting_spec.table8 import COLUMNS
 
@@ -49,16 +50,8 @@ def _joined(lines: Iterable[str]) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _row(*cells: object) -> str:
-    # A bar inside a cell would end it.
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Lines:
-    yield _row(*heads)
-    yield "|" + "---|" * len(heads)
-    for row in rows:
-        yield _row(*row)
+    yield from table(heads, rows, cell)
     yield ""
 
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 from drifting_parity.catalogue import effects, sources
 from drifting_parity.catalogue.check_index import IndexedCheck, indexed
-from drifting_parity.errors import CommandError, bare, nearest
+from drifting_parity.errors import CommandError
 from drifting_parity.golden import GoldenManifest, manifests
 from drifting_spec import AXES, PRESETS
+from drifting_spec.nearest import bare, nearest
 from drifting_spec.registry import (
     Axis,
     Clause,

@@ -216,7 +216,6 @@ class Check:
     run: Callable[[Context], Iterable[Yield]]
     applies: Applies = always
     independent: bool = True
-    headline: str = ""
     stage: Stage | None = None
     about_mask: bool = False
     reads_drift: bool = False

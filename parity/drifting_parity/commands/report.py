@@ -15,12 +15,13 @@ from drifting_parity.adapters import Adapter, AdapterError, load_adapter
 from drifting_parity.adapters.process.judged_process import Limits, usual_memory
 from drifting_parity.cases import DType, Setting
 from drifting_parity.commands.output import output_path, write_out, write_whole
-from drifting_parity.errors import INTERRUPTED, UNJUDGED, CommandError, nearest
+from drifting_parity.errors import INTERRUPTED, UNJUDGED, CommandError
 from drifting_parity.judging.verdicts import Progress, Request, judge
 from drifting_parity.plain import described, plain
 from drifting_parity.report.as_json import to_json
 from drifting_parity.report.data import Report
 from drifting_spec import Readings, ReadingsError, parse_readings
+from drifting_spec.nearest import nearest
 from drifting_spec.registry import load
 
 FILE_WIDTH = 100

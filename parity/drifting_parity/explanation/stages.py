@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from typing import Final
+from typing import Final, get_args
 
 from drifting_parity.explanation.hypothesis import Option, reading_options, suspect_options
 from drifting_parity.suspects import ALL, Suspect
+from drifting_spec.registry import load
+from drifting_spec.schema import AxisStage
 
 STAGE_AXES: Final[dict[str, tuple[str, ...]]] = {
-    "field": ("kernel_normalization", "softmax_axes", "softmax_combination", "affinity_floor"),
-    "scale": ("temperature_scaling", "scale_self_pairs", "scale_samples", "floors"),
-    "drift scale": ("channel_reduction", "floors"),
-    "aggregation": ("temperature_aggregation",),
-    "labels": ("statistics_scope", "label_reduction"),
-    "locations": ("location_sharing", "location_reduction"),
-    "weights": ("unconditional_weight",),
-    "range": ("self_mask", "floors", "affinity_floor"),
+    stage: tuple(axis.id for axis in load().axes.values() if stage in axis.stages)
+    for stage in get_args(AxisStage)
 }
-"""The axes that show at each stage and no sooner, except for those that extremes bring out."""
+"""The axes that show at each stage and no sooner; ``range``: those that extremes bring out."""
 
 _OF_NEEDS: Final = {
     "unconditional": "weights",

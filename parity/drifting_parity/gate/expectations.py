@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 from drifting_parity.commands.output import read_file
-from drifting_parity.errors import CommandError, nearest
+from drifting_parity.errors import CommandError
 from drifting_spec import AXES
+from drifting_spec.nearest import nearest
 from drifting_spec.parsing import SpecError, entry
 from drifting_spec.registry import load
 

@@ -223,7 +223,7 @@ def to_text(report: Report, found: Iterable[Finding]) -> str:
 
 def to_markdown(report: Report, found: Iterable[Finding]) -> str:
     """The answer as a Markdown table, the conclusion first."""
-    from drifting_parity.report.markdown import table
+    from drifting_parity.report.table import table
 
     listed = list(found)
     lines = ["## drifting-parity gate", "", f"**{conclusion(report, listed)}**"]

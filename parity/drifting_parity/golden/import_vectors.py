@@ -1,9 +1,16 @@
 """Take golden vectors into the package: ``python -m drifting_parity.golden.import_vectors FOLDER``.
 
-FOLDER holds ``.npz`` files made by running the authors' release (``index.json``) and the seed
-repository (``index_seed.json``). The files are copied byte for byte after their sha256 has been
-compared with the index; the manifests are written anew from it. Of its ``.json`` files, the
-numbers that are compared become arrays.
+FOLDER holds ``.npz`` files made by running the authors' release (``index.json``) or the seed
+repository (``index_seed.json``), with the index that describes them. The files are copied byte for
+byte after their sha256 has been compared with the index; what is there already and not in the index
+stays. Of its ``.json`` files, the numbers that are compared become arrays. An index is::
+
+    {"provenance": {"repository": "...", "commit": "...", "numpy": "..."},
+     "files": [{"case_id": "A20", "group": "A", "file": "A20_drift_loss.npz", "sha256": "...",
+                "exercises": "two groups of one sample", "source_file": "drift_loss.py",
+                "function": "drift_loss.drift_loss", "layout": "gen/pos/neg: [B, samples, S]"}]}
+
+with ``conditioning``, ``arguments``, ``dtype``, ``numpy_seed``, ``suggested`` where there are any.
 """
 
 from __future__ import annotations
@@ -37,9 +44,10 @@ SOURCES = (
 
 
 def import_set(folder: Path, source: Source, root: Path = ROOT) -> int:
-    """Copy one set's files, write its manifests, and return how many files there are.
+    """Copy one set's files, write its manifests, and return how many files were taken in.
 
-    Raises :class:`GoldenError` for a file whose bytes are not those of the index.
+    A file of an id that the set holds replaces it. Raises :class:`GoldenError` for a file whose
+    bytes are not those of the index.
     """
     index = json.loads((folder / source.index).read_text(encoding="utf-8"))
     target = root / source.name
@@ -56,7 +64,15 @@ def import_set(folder: Path, source: Source, root: Path = ROOT) -> int:
             continue
         shutil.copyfile(path, target / path.name)
         entries.append(_entry(item, path))
-    write(target, index["provenance"], entries)
+    provenance, kept = index["provenance"], dict[str, Any]()
+    if (target / MANIFESTS).is_file():
+        present = json.loads((target / MANIFESTS).read_text(encoding="utf-8"))
+        kept = {entry["id"]: entry for entry in present["files"]}
+        if present["provenance"] != provenance:
+            # What a file does not say of itself is the set's, hence that of the files kept.
+            entries = [{**entry, "provenance": provenance} for entry in entries]
+            provenance = present["provenance"]
+    write(target, provenance, [*(kept | {entry["id"]: entry for entry in entries}).values()])
     return len(entries)
 
 
@@ -166,11 +182,15 @@ def _compact(value: object) -> str:
 
 
 def main() -> None:
-    """Import every set from the folder given on the command line."""
+    """Import the sets whose index lies in the folder given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="the folder with the vectors and their indexes")
+    parser.add_argument("folder", type=Path, help="the folder with the vectors and their index")
     folder = parser.parse_args().folder
-    for source in SOURCES:
+    described = [source for source in SOURCES if (folder / source.index).is_file()]
+    if not described:
+        wanted = " or ".join(source.index for source in SOURCES)
+        parser.error(f"{folder} holds no index, expected {wanted}")
+    for source in described:
         print(f"{source.name}: {import_set(folder, source)} files")
 
 

@@ -22,9 +22,9 @@ from drifting_parity.report.comparison import (
     sources,
 )
 from drifting_parity.report.data import FAILING
-from drifting_parity.report.markdown import cell, table
 from drifting_parity.report.saved import Standing
 from drifting_parity.report.stages import State
+from drifting_parity.report.table import plain_cell, table
 from drifting_parity.report.terminal import NARROWEST, STYLES, WIDEST
 from drifting_parity.report.terminal import ROLES as STYLE_OF
 
@@ -178,7 +178,7 @@ def _short(value: float) -> str:
 
 def markdown(comparison: Comparison) -> str:
     """Render as GitHub-flavoured Markdown: the scoreboard, the stages, the clauses that fail."""
-    lines = [f"## {cell(heading(comparison))}", ""]
+    lines = [f"## {plain_cell(heading(comparison))}", ""]
     heads = ("", "implementation", "outcome", "what explains it", "clauses")
     rows = [
         (letter, item.name, item.phrase, "; ".join(said(item)), _counted(comparison, at))
@@ -202,7 +202,10 @@ def markdown(comparison: Comparison) -> str:
     lines += table(("", "run"), ((letter, sources(item)) for letter, item in comparison.lettered))
     marks = " · ".join(f"{mark} {verdict}" for verdict, mark in wording.MARKS.items())
     states = " · ".join(f"{mark} {LEGEND[state]}" for state, mark in MARKS.items())
-    return "\n".join([*lines, "", f"stages: {cell(states)}; clauses: {cell(marks)}"]) + "\n"
+    return (
+        "\n".join([*lines, "", f"stages: {plain_cell(states)}; clauses: {plain_cell(marks)}"])
+        + "\n"
+    )
 
 
 def _counted(comparison: Comparison, at: int) -> str:

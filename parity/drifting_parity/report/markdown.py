@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from drifting_parity.report import wording
 from drifting_parity.report.data import FAILING, ClauseReport, Report
 from drifting_parity.report.screen import by_section, first_screen, section_lines
+from drifting_parity.report.table import plain_cell, table
 
 
 def markdown(report: Report) -> str:
     """Render ``report`` as GitHub-flavoured Markdown: first screen, sections, clauses."""
     first, *rest = first_screen(report)
-    lines = [f"## {cell(first.text)}", ""]
-    lines += [f"{' ' * line.indent}- {cell(line.text)}" for line in rest]
+    lines = [f"## {plain_cell(first.text)}", ""]
+    lines += [f"{' ' * line.indent}- {plain_cell(line.text)}" for line in rest]
     lines += ["", *_section_table(report)]
     failing = [clause for clause in report.clauses if clause.verdict in FAILING]
     if failing:
@@ -30,7 +29,7 @@ def markdown(report: Report) -> str:
         lines.append("none")
     lines += [*_conduct(report), *_effects(report), *_clauses(report)]
     lines += ["", "### The run", "", *_facts(report)]
-    return "\n".join([*lines, "", f"**{cell(wording.conclusion(report))}**"]) + "\n"
+    return "\n".join([*lines, "", f"**{plain_cell(wording.conclusion(report))}**"]) + "\n"
 
 
 def _section_table(report: Report) -> list[str]:
@@ -38,21 +37,8 @@ def _section_table(report: Report) -> list[str]:
     return table(("section", "title", "clauses"), rows)
 
 
-def cell(text: str) -> str:
-    """Text that cannot break out of a table's cell, nor be taken for HTML."""
-    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
-    return " ".join(text.replace("*", "\\*").replace("_", "\\_").split())
-
-
 def _code(text: str) -> str:
     return f"`{text}`"
-
-
-def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
-    """Lines of a Markdown table whose cells hold any text."""
-    names = list(heads)
-    lines = [f"| {' | '.join(names)} |", f"|{' --- |' * len(names)}"]
-    return lines + [f"| {' | '.join(map(cell, row))} |" for row in rows]
 
 
 def _facts(report: Report) -> list[str]:
@@ -68,17 +54,21 @@ def _facts(report: Report) -> list[str]:
 
 
 def _failing(clause: ClauseReport) -> list[str]:
-    said = [f"  - {cell(line)}" for line in wording.explanation(clause)]
+    said = [f"  - {plain_cell(line)}" for line in wording.explanation(clause)]
     command = [f"  - {_code(clause.reproduce)}"] if clause.reproduce else []
     mark = wording.MARKS[clause.verdict]
-    return [f"- {mark} **{clause.id}** {cell(clause.title)}: {clause.verdict}", *said, *command]
+    return [
+        f"- {mark} **{clause.id}** {plain_cell(clause.title)}: {clause.verdict}",
+        *said,
+        *command,
+    ]
 
 
 def _headlines(report: Report) -> list[str]:
     lines: list[str] = []
     for name, outcomes in wording.headlines(report):
         mark = wording.MARKS[wording.together(outcomes)]
-        lines += ["", f"### {mark} {cell(name)}", ""]
+        lines += ["", f"### {mark} {plain_cell(name)}", ""]
         figures = [item for outcome in outcomes for item in outcome.figures]
         rows = [(item.label, item.value) for item in figures if item.headline == name]
         rows += [(item.title, item.error or item.not_observable) for item in outcomes]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import root_scalar
 
 from drifting_parity.cases import (
     PAPER_TEMPERATURES,
@@ -188,7 +189,7 @@ def vanishing_cross_terms(draw: Draw) -> LossCase:
 
     One positive is near, a pair of others far on the opposite side: a low temperature pulls to
     the near one, a high one to the far pair. Between a far pair close by and one far off the
-    product changes its sign; bisection finds where.
+    product changes its sign.
     """
     rng = generator(draw)
     channels = draw.integer(2, 6)
@@ -205,16 +206,13 @@ def vanishing_cross_terms(draw: Draw) -> LossCase:
         )
 
     low, high = 1.5, 6.0
-    if cross_product(world(low)) * cross_product(world(high)) >= 0:
+
+    def product(reach: float) -> float:
+        return cross_product(world(reach))
+
+    if product(low) * product(high) >= 0:
         raise Rejected
-    sign = np.sign(cross_product(world(low)))
-    for _ in range(60):
-        middle = (low + high) / 2
-        if np.sign(cross_product(world(middle))) == sign:
-            low = middle
-        else:
-            high = middle
-    return world(low)
+    return world(float(root_scalar(product, bracket=(low, high), xtol=1e-15).root))
 
 
 def features(draw: Draw, temperatures: Sequence[float] = PAPER_TEMPERATURES) -> FeatureCase:
