@@ -36,13 +36,14 @@ def test_the_table_and_what_it_trains(
 ) -> None:
     seen: list[RunSettings] = []
 
-    def trained(command: str, settings: RunSettings) -> dict[str, float]:
+    def evaluations(command: str, settings: RunSettings) -> list[dict[str, float]]:
         seen.append(settings)
         assert command == ("digits" if isinstance(settings, DigitsSettings) else "encoder")
         distance = {1.5: 2.0, 1.0: 1.0}[getattr(settings, "attraction", 1.0)]
-        return dict.fromkeys([*MEASURES, *(f"{name}_real" for name in MEASURES)], distance)
+        measures = [*MEASURES, *(f"{name}_real" for name in MEASURES)]
+        return [{}, dict.fromkeys(measures, distance)]
 
-    monkeypatch.setattr(ablations, "trained", trained)
+    monkeypatch.setattr(ablations, "evaluations", evaluations)
     only = ["--only", "1.5·V⁺ − V⁻", "no vanilla term"]
     assert main(["--out", str(tmp_path), "--steps", "7", "--seed", "3", *only]) == 0
     *_, first, second, third = capsys.readouterr().out.splitlines()

@@ -69,14 +69,13 @@ ROWS = (
 """The first is what all others are held against."""
 
 
-def trained(command: str, settings: RunSettings) -> dict[str, float]:
-    """The last evaluation of a run, which is trained to its end if it is not yet."""
+def evaluations(command: str, settings: RunSettings) -> list[dict[str, float]]:
+    """The evaluations of a run, which is trained to its end if it is not yet."""
     run = Run(command, COMMANDS[command].build(settings), settings, Console(quiet=True))
     run.prepare(resume=run.path.exists())
     if run.step < settings.steps:
         run.train()
-    lines = [line for line in read_log(settings.out / "log.jsonl") if line["kind"] == "evaluation"]
-    return lines[-1]
+    return [line for line in read_log(settings.out / "log.jsonl") if line["kind"] == "evaluation"]
 
 
 def measured(
@@ -84,7 +83,7 @@ def measured(
 ) -> Iterator[tuple[Row, dict[str, float]]]:
     """Train the encoder, then the rows one after the other; finished ones are not trained again."""
     encoder = EncoderSettings(out=out / "encoder", device="cpu", threads=1)
-    trained("encoder", encoder)
+    evaluations("encoder", encoder)
     for row in rows:
         settings = DigitsSettings(
             out=out / row.name.replace(" ", "-"),
@@ -96,7 +95,7 @@ def measured(
             seed=seed,
             **row.change,
         )
-        yield row, trained("digits", settings)
+        yield row, evaluations("digits", settings)[-1]
 
 
 def verdict(reported: tuple[float, float], found: tuple[float, float]) -> str:
