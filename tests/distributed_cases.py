@@ -138,7 +138,7 @@ def bent(loss: Tensor, leaves: list[Tensor]) -> list[Tensor]:
     return [*torch.autograd.grad(slopes, leaves, [leaf.detach() for leaf in leaves])]
 
 
-def one_feature_case(shard: slice, group: Any) -> dict[str, Any]:
+def one_feature_case(shard: slice, group: Any, **ablation: Any) -> dict[str, Any]:
     """``drifting_loss`` with one temperature and every kind of weight."""
     inputs = batch(shard)
     leaf = inputs["generated"]["one"].requires_grad_()
@@ -150,6 +150,7 @@ def one_feature_case(shard: slice, group: Any) -> dict[str, Any]:
         positive_weight=inputs["weight"][:, :1].expand(-1, 5) * 0.7,
         temperatures=(0.1,),
         process_group=group,
+        **ablation,
     )
     (3.0 * found.loss).backward(retain_graph=True)
     return {
@@ -191,6 +192,8 @@ def all_cases(shard: slice, group: Any) -> dict[str, dict[str, Any]]:
     cases["no unconditional"] = features_case(shard, PAPER, group, bare=True)
     cases["streamed"] = features_case(shard, PAPER, group, streamed=True)
     cases["one feature"] = one_feature_case(shard, group)
+    cases["scaled apart"] = one_feature_case(shard, group, attraction=1.5, repulsion=0.5)
+    cases["without S"] = one_feature_case(shard, group, feature_normalization=False)
     cases["generator"] = generator_case(shard, group)
     return cases
 
@@ -210,6 +213,9 @@ def refusals(rank: int) -> dict[str, str]:
         ),
         "readings": lambda: drifting_loss(
             x, y, readings=RELEASE if last else PAPER, process_group="world"
+        ),
+        "ablation": lambda: drifting_loss(
+            x, y, repulsion=0.5 if last else 1.0, process_group="world"
         ),
         "channels": lambda: drifting_loss(cut, y[..., : cut.shape[-1]], process_group="world"),
         "features": lambda: feature_space_drifting_loss(

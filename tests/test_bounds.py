@@ -98,7 +98,7 @@ def test_a_state_is_loaded_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(_Ring, "push", lambda self, samples, _: pushed.append(samples.device.type))
     queue.load_state_dict(state, device="meta")
     queue.load_state_dict(state)
-    assert pushed == ["meta", "meta", "cpu", "cpu"]
+    assert pushed == ["meta", "meta", "cpu", "cpu", "cpu", "cpu"]  # labels stay on the host
 
 
 # Whether values are looked at.

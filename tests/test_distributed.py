@@ -109,6 +109,7 @@ def test_processes_that_disagree_all_say_the_same(processes: list[dict[str, Any]
         words |= {
             "temperatures": "ValueError: the ranks of process_group disagree on the temperatures",
             "readings": "ValueError: the ranks of process_group disagree on the readings",
+            "ablation": "ValueError: the ranks of process_group disagree on the ablation: ",
             "channels": "ValueError: the ranks of process_group disagree on the channels C",
             "features": "ValueError: the ranks of process_group disagree on the features: a, b on",
         }

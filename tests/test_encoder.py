@@ -116,7 +116,7 @@ def test_samples_are_not_coupled() -> None:
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
-    net = small(blocks=(1, 1))
+    net = small(blocks=(1, 1)).eval()
     config = FeatureVectorizationConfig()
 
     def loss(x: Tensor) -> Tensor:
@@ -216,8 +216,10 @@ def test_batch_statistics_are_refused() -> None:
             extract_feature_maps(hidden, images(2, 3, 8, 8))
         with pytest.raises(ValueError, match=r"the BatchNorm2d .*1' in training mode"):
             extract_features(hidden, images(2, 3, 8, 8), FeatureVectorizationConfig())
-    # GroupNorm does the same in both modes.
-    assert extract_feature_maps(small().train(), images(2, 3, 8, 8))
+    # GroupNorm does the same in both modes, but the rule is one, for this and for a step.
+    with pytest.raises(ValueError, match="is in training mode, expected eval mode"):
+        extract_feature_maps(small().train(), images(2, 3, 8, 8))
+    assert extract_feature_maps(small().eval(), images(2, 3, 8, 8))
 
 
 # Foreign parameters.
@@ -405,6 +407,38 @@ def test_the_three_means_of_the_reconstruction_loss(averaging: Any, expected: An
         unpatchify(x, 2), unpatchify(output, 2), mask, patch_size=2, averaging=averaging
     )
     assert float(pixels) == pytest.approx(float(found), rel=1e-13)
+
+
+@pytest.mark.parametrize("averaging", ["per_sample", "per_sample_and_channel", "over_batch"])
+def test_each_sample_s_reconstruction_loss(averaging: Any) -> None:
+    torch.manual_seed(0)
+    model, x = MaskedAutoencoder(small()).double(), images(4, 3, 8, 8)
+
+    def drawn() -> dict[str, Any]:
+        generator = torch.Generator().manual_seed(5)
+        return {"averaging": averaging, "probability": 0.4, "generator": generator}
+
+    found = model.reconstruct(x, **drawn())
+    assert torch.equal(found.loss, model.loss(x, **drawn()))
+    assert torch.equal(found.reconstruction, model(x, found.mask))
+    assert found.mask_ratio.tolist() == pytest.approx(
+        [float(each.double().mean()) for each in found.mask]
+    )
+    assert len(set(found.mask_ratio.tolist())) > 1
+    for sample, mask, output, loss in zip(
+        x, found.mask, found.reconstruction.detach(), found.per_sample.detach(), strict=True
+    ):
+        squares = (sample - output).square()[:, mask]
+        wanted = squares.sum(0).mean() if averaging == "per_sample" else squares.mean()
+        assert float(loss) == pytest.approx(float(wanted), rel=1e-12)
+    weight = found.mask_ratio if averaging == "over_batch" else torch.ones(4)
+    mean = (found.per_sample.detach() * weight).sum() / weight.sum()
+    assert float(mean) == pytest.approx(found.loss.item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(found.per_sample[2], [found.reconstruction])
+    assert not gradient[:2].any()
+    assert gradient[2].any()
+    with pytest.raises(ValueError, match="averaging is 'sum', expected"):
+        model.reconstruct(x, averaging="sum")  # pyright: ignore[reportArgumentType]
 
 
 def test_wrong_masks_and_losses_are_refused() -> None:

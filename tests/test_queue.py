@@ -187,6 +187,15 @@ def test_samples_carry_no_graph() -> None:
             r"samples \(4, 2\) of torch.float32 and global_samples \(4, 3\) of torch.float32",
         ),
         ({"global_samples": torch.zeros(4, 2).double()}, ValueError, "expected one kind of sample"),
+        ({"global_labels": None}, KeyError, "the state lacks global_labels"),
+        ({"global_labels": torch.zeros(3).long()}, ValueError, r"shape \(3,\), expected \(4,\)"),
+        (
+            {"global_labels": torch.tensor([0, 1, 2, 0])},
+            ValueError,
+            "from 0 to 2, expected classes",
+        ),
+        ({"global_labels": torch.tensor([0, 1, -2, 0])}, ValueError, "or -1 for unknown ones"),
+        ({"global_labels": torch.zeros(4)}, TypeError, "global_labels has dtype torch.float32"),
         (
             {"global_samples": torch.zeros(1001, 2)},
             ValueError,
@@ -339,6 +348,37 @@ def test_samples_of_unknown_class_are_drawn_from_the_global_queue_alone() -> Non
     queue.push(numbered(6, 1), torch.tensor([1]))
     assert queue.counts.tolist() == [0, 1]
     assert queue.global_count == 5
+
+
+def test_the_global_queue_keeps_labels_beside_its_samples() -> None:
+    """Numbered samples tell their class themselves: 10·class + a number."""
+    queue = SampleQueue(3, global_capacity=7, push_size=5)
+
+    def numbers(labels: list[int]) -> torch.Tensor:
+        return torch.tensor([[10.0 * each + at] for at, each in enumerate(labels)])
+
+    for labels in ([0, 1, 2], [2, 2, 0, 1, 1, 0], [1]):
+        queue.push(numbers(labels), torch.tensor(labels))
+    queue.push(numbers([-1, -1]))
+
+    def agree(samples: torch.Tensor, labels: torch.Tensor) -> None:
+        assert labels.dtype == torch.int64
+        assert torch.equal((samples[..., 0] / 10).floor().long(), labels)
+
+    agree(queue.global_content(), queue.global_labels())
+    assert queue.global_labels().tolist() == [0, 1, 1, 0, 1, -1, -1]
+    again = SampleQueue(3, global_capacity=7, push_size=5)
+    again.load_state_dict(queue.state_dict())
+    assert torch.equal(again.global_labels(), queue.global_labels())
+    for replacement in (False, True):
+        options = {"replacement": replacement}
+        drawn = queue.sample_unconditional_with_labels(4, 6, generator=rng(3), **options)
+        agree(*drawn)
+        assert torch.equal(drawn[0], queue.sample_unconditional(4, 6, generator=rng(3), **options))
+        theirs = again.sample_unconditional_with_labels(4, 6, generator=rng(3), **options)
+        assert torch.equal(drawn[1], theirs[1])
+    with pytest.raises(ValueError, match="nothing was pushed"):
+        SampleQueue(1).global_labels()
 
 
 def test_replacement_repeats_only_where_it_is_asked_for() -> None:

@@ -783,6 +783,7 @@ def test_logs_tell_each_temperature() -> None:
         )
     mean = sum(logs[f"drift_energy/{name}"] for name in names) / len(names)
     assert mean == pytest.approx(logs["drift_energy"])
+    assert logs["terms"] == len(out.drift_energy)
     assert logs["gamma_mean"] == pytest.approx(float((1 - 1 / out.alpha).mean()))
 
 

@@ -262,6 +262,24 @@ def test_the_encoder_must_return_maps() -> None:
         extract_feature_maps(lambda x: [x, [x]], images)
 
 
+def test_an_encoder_in_training_mode_is_refused_as_a_step_refuses_it() -> None:
+    images = samples(2, 3, 8, 8)
+    encoder = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Dropout())
+    encoder = encoder.to(images)
+    config = FeatureVectorizationConfig(include_patch4_stats=False)
+    message = r"is in training mode, expected eval mode: call encoder.eval\(\)"
+    for refused in (encoder, lambda x: encoder(x)):
+        with pytest.raises(ValueError, match=rf"encoder('s 'encoder')? {message}"):
+            extract_feature_maps(refused, images)
+        with pytest.raises(ValueError, match=message):
+            extract_features(refused, images, config)
+    encoder.eval()[1].train()
+    with pytest.raises(ValueError, match="encoder's '1' is in training mode"):
+        extract_feature_maps(encoder, images)
+    assert extract_feature_maps(encoder.eval(), images)["map0"].shape == (2, 4, 8, 8)
+    assert extract_features(encoder, images, config)["map0.loc"].shape == (2, 64, 4)
+
+
 def test_x2_is_that_of_the_encoder_s_own_patches() -> None:
     """Under ``patchified`` a config for another patch size would take x² of something else."""
     images = samples(2, 3, 64, 64)

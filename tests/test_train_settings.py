@@ -39,6 +39,10 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         (["toy2d", "--device", "cuda:99"], "--device cuda:99 cannot be used"),
         (["toy2d", "--data", "swiss-roll", "--start", "far"], "expected 'near'"),
         (["toy2d", "--steps"], "expected one argument"),
+        (["toy2d", "--attraction", "-1"], "--attraction is -1.0, expected a number of at least 0"),
+        (["toy2d", "--repulsion", "nan"], "--repulsion is 'nan', expected a number"),
+        (["toy2d", "--attraction", "0", "--repulsion", "0"], "are both 0, expected one of them"),
+        (["toy2d", "--feature-raw-drift-temperatures", "0"], "raw_drift_temperatures holds 0.0"),
         (["evaluate", "no/such/run"], "there is no checkpoint no/such/run"),
         (["sample", "x", "--count", "-3", "--save", "y.npy"], "expected a whole number"),
         ([], "COMMAND"),
@@ -84,6 +88,27 @@ def test_configurations_are_checked_under_their_name(
     with pytest.raises(TrainError, match=r"own\.toml") as raised:
         read()
     assert expected in str(raised.value)
+
+
+def test_ablations_reach_the_loss() -> None:
+    settings = LossSettings(
+        feature_raw_drift_temperatures=(0.9,),
+        attraction=1.5,
+        repulsion=0.5,
+        feature_normalization=False,
+        drift_normalization=False,
+    )
+    found = settings.feature_config({})
+    assert found.raw_drift_temperatures == (0.9,)
+    wanted = (1.5, 0.5, False, False)
+    held = found.ablation
+    assert wanted == (
+        held.attraction,
+        held.repulsion,
+        held.feature_normalization,
+        held.drift_normalization,
+    )
+    assert not LossSettings().feature_config({}).ablation.changes
 
 
 def test_flags_go_over_the_configuration(

@@ -12,6 +12,7 @@ from drifting_torch.features.extraction import extract_features
 from drifting_torch.features.mae import (
     MAEDecoder,
     MaskedAutoencoder,
+    ReconstructionOutput,
     classification_weight,
     reconstruction_loss,
     sample_mask,
@@ -69,6 +70,7 @@ __all__ = [
     "MaskedAutoencoder",
     "MicroBatches",
     "MovingAverage",
+    "ReconstructionOutput",
     "SampleQueue",
     "cfg_alpha_to_weight",
     "classification_weight",

@@ -69,6 +69,17 @@ class LossSettings(RunSettings):
         True, "add the vanilla drifting loss, on the samples themselves (A.5)"
     )
     feature_raw_drift_loss_weight: float = option(1.0, "weight of that term", least=0)
+    feature_raw_drift_temperatures: tuple[float, ...] | None = option(
+        None, "temperatures τ of that term; those of the features if not given"
+    )
+    attraction: float = option(1.0, "factor of V⁺ (Table 1's ablation)", least=0)
+    repulsion: float = option(1.0, "factor of V⁻ (Table 1's ablation)", least=0)
+    feature_normalization: bool = option(
+        True, "divide features by S; leaving it out is an ablation, not the paper's"
+    )
+    drift_normalization: bool = option(
+        True, "divide drifts by λ; leaving it out is an ablation, not the paper's"
+    )
     bf16: bool = option(False, "run generator and encoder in bfloat16")
     micro_batches: int = option(1, "parts in which generator and encoder run", least=1)
 
@@ -85,6 +96,11 @@ class LossSettings(RunSettings):
                 include_raw_drift_loss=self.feature_include_raw_drift_loss,
                 raw_drift_loss_weight=self.feature_raw_drift_loss_weight,
                 readings=readings,
+                raw_drift_temperatures=self.feature_raw_drift_temperatures,
+                attraction=self.attraction,
+                repulsion=self.repulsion,
+                feature_normalization=self.feature_normalization,
+                drift_normalization=self.drift_normalization,
                 process_group="world" if world_size() > 1 else None,
             )
         except ReadingsError as problem:

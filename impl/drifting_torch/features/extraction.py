@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
-from drifting_torch.arguments.modules import check_no_batch_statistics
+from drifting_torch.arguments.modules import check_evaluated
 from drifting_torch.arguments.tensors import check_tensor
 from drifting_torch.features.encoder import MAEResNetEncoder
 from drifting_torch.features.vectors import (
@@ -43,11 +43,12 @@ def extract_features(
     Raises
     ------
     ValueError, TypeError
-        For an encoder whose outputs are neither, or have another number of samples; whose
-        BatchNorm would mix the samples of a batch (A3-norm); and for a :class:`MAEResNetEncoder`
+        For an encoder whose outputs are neither, or have another number of samples; in training
+        mode, or whose BatchNorm would mix the samples of a batch (A3-norm), as in a training step:
+        the features of a sample must be repeatable; and for a :class:`MAEResNetEncoder`
         whose ``patch_size`` is not ``config.input_patch_size`` where x² is that of the patches.
     """
-    check_no_batch_statistics("encoder", encoder)
+    check_evaluated("encoder", encoder)
     _check_patches(encoder, config)
     named = named_outputs(encoder(images))
     for key, each in named.items():

@@ -5,6 +5,7 @@ What pre-training an encoder needs; for the drifting loss the encoder alone is u
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -81,6 +82,27 @@ def reconstruction_loss(
     Tensor
         Scalar; a sample without a masked position, and a batch without any, counts 0.
     """
+    return _averaged(*_masked_errors(images, reconstruction, mask, patch_size), averaging)
+
+
+def _averaged(errors: Tensor, hidden: Tensor, averaging: Averaging) -> Tensor:
+    """The mean over a batch, whichever it is."""
+    if averaging == "over_batch":
+        return (errors.mean(1) * hidden).sum() / hidden.sum().clamp(min=1.0)
+    each = _of_samples(errors, hidden)
+    if averaging == "per_sample":
+        return each.mean()
+    if averaging == "per_sample_and_channel":
+        return each.mean() / errors.shape[1]
+    raise ValueError(
+        f"averaging is {averaging!r}, expected per_sample, per_sample_and_channel or over_batch"
+    )
+
+
+def _masked_errors(
+    images: Tensor, reconstruction: Tensor, mask: Tensor, patch_size: int
+) -> tuple[Tensor, Tensor]:
+    """Squared errors [B, patch_size²·C0, H, W] of all positions, and the mask as numbers."""
     if images.shape != reconstruction.shape:
         raise ValueError(
             f"reconstruction has shape {tuple(reconstruction.shape)}, expected "
@@ -91,17 +113,12 @@ def reconstruction_loss(
     wide = torch.float64 if double else torch.float32
     errors = patchify(reconstruction.to(wide) - images.to(wide), patch_size).square()
     _check_mask(mask, errors)
-    hidden = mask.to(errors.dtype)
-    if averaging == "over_batch":
-        return (errors.mean(1) * hidden).sum() / hidden.sum().clamp(min=1.0)
-    each = (errors.sum(1) * hidden).sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1.0)
-    if averaging == "per_sample":
-        return each.mean()
-    if averaging == "per_sample_and_channel":
-        return each.mean() / errors.shape[1]
-    raise ValueError(
-        f"averaging is {averaging!r}, expected per_sample, per_sample_and_channel or over_batch"
-    )
+    return errors, mask.to(errors.dtype)
+
+
+def _of_samples(errors: Tensor, hidden: Tensor) -> Tensor:
+    """Each sample's mean over its masked positions of the sum over their entries [B]."""
+    return (errors.sum(1) * hidden).sum((1, 2)) / hidden.sum((1, 2)).clamp(min=1.0)
 
 
 def _check_mask(mask: Tensor, grid: Tensor) -> None:
@@ -187,6 +204,33 @@ class MAEDecoder(nn.Module):
         return self.head(x)
 
 
+@dataclass(frozen=True)
+class ReconstructionOutput:
+    """What a masked autoencoder made of a batch.
+
+    Attributes
+    ----------
+    loss
+        Scalar, averaged as asked for; differentiable.
+    per_sample
+        Each sample's mean over its masked positions [B], of the sum over a position's entries under
+        ``per_sample``, of their mean under the other two; 0 where none is masked. Differentiable.
+        Their mean is ``loss``, under ``over_batch`` the mean weighted by ``mask_ratio``.
+    mask_ratio
+        The share of each sample's positions that was masked [B].
+    mask
+        The masks [B, H, W], true where the input was hidden.
+    reconstruction
+        [B, C0, H0, W0]; differentiable.
+    """
+
+    loss: Tensor
+    per_sample: Tensor
+    mask_ratio: Tensor
+    mask: Tensor
+    reconstruction: Tensor
+
+
 class MaskedAutoencoder(nn.Module):
     """Encoder and decoder of A.3, to pre-train an encoder with.
 
@@ -219,7 +263,27 @@ class MaskedAutoencoder(nn.Module):
         averaging: Averaging = "per_sample",
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The reconstruction loss under freshly drawn masks; ``generator`` is on images' device."""
+        """The reconstruction loss under freshly drawn masks; ``generator`` is on images' device.
+
+        :meth:`reconstruct` gives each sample's as well.
+        """
+        return self.reconstruct(
+            images, probability=probability, averaging=averaging, generator=generator
+        ).loss
+
+    def reconstruct(
+        self,
+        images: Tensor,
+        *,
+        probability: float = 0.5,
+        averaging: Averaging = "per_sample",
+        generator: torch.Generator | None = None,
+    ) -> ReconstructionOutput:
+        """Reconstruct images [B, C0, H0, W0] under freshly drawn masks: losses and mask ratios.
+
+        ``generator`` is on images' device. Raises as :func:`sample_mask` and
+        :func:`reconstruction_loss` do.
+        """
         check_tensor("images", images, "B C0 H0 W0")
         batch, _, height, width = images.shape
         side = self.encoder.patch_size
@@ -232,4 +296,9 @@ class MaskedAutoencoder(nn.Module):
             device=images.device,
         )
         found = self(images, mask)
-        return reconstruction_loss(images, found, mask, patch_size=side, averaging=averaging)
+        errors, hidden = _masked_errors(images, found, mask, side)
+        loss = _averaged(errors, hidden, averaging)
+        each = _of_samples(errors, hidden)
+        if averaging != "per_sample":
+            each = each / errors.shape[1]
+        return ReconstructionOutput(loss, each, hidden.mean((1, 2)), mask, found)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drifting_spec import PAPER, Readings, implements
-from drifting_torch.arguments.modules import check_no_batch_statistics
+from drifting_torch.arguments.modules import check_evaluated
 from drifting_torch.arguments.tensors import check_readings, check_tensor
 from drifting_torch.features.patches import patchify
 
@@ -58,9 +58,10 @@ def extract_feature_maps(
 
     A mapping keeps its names, a sequence is called ``map0``, ``map1`` …, a single tensor ``map0``.
     Gradients pass. Raises ``ValueError`` or ``TypeError`` for outputs that are no such maps, and
-    ``ValueError`` for an encoder whose BatchNorm would mix the samples of a batch (A3-norm).
+    ``ValueError`` for an encoder in training mode, or whose BatchNorm would mix the samples of a
+    batch (A3-norm), as in a training step: the features of a sample must be repeatable.
     """
-    check_no_batch_statistics("encoder", encoder)
+    check_evaluated("encoder", encoder)
     check_tensor("images", images, "B C0 H0 W0")
     found = named_outputs(encoder(images))
     check_maps(found, images)

@@ -135,9 +135,10 @@ class GroupedDriftStepOutput:
     def logs(self) -> dict[str, float]:
         """Numbers to log by name; waits for the device once.
 
-        ``loss``, ``feature_loss``, ``raw_loss``, ``gradient_norm``, ``stepped``; mean, least and
-        greatest α, the mean of γ = 1 − 1/α (A.7) and of w; ``drift_energy`` summed over features
-        and ``drift_energy/<feature>``, means over τ's, labels and locations, and the same of each
+        ``loss``, ``feature_loss``, ``raw_loss``, ``gradient_norm``, ``stepped``; ``terms``, how
+        many losses were summed, the vanilla term among them; mean, least and greatest α, the mean
+        of γ = 1 − 1/α (A.7) and of w; ``drift_energy`` summed over features and
+        ``drift_energy/<feature>``, means over τ's, labels and locations, and the same of each
         temperature alone, ``drift_energy/tau=<τ>`` and ``drift_energy/<feature>/tau=<τ>``; least
         and greatest S and λ of all features, and λ of each temperature.
         """
@@ -180,4 +181,5 @@ class GroupedDriftStepOutput:
         wide = torch.float32 if self.loss.device.type == "mps" else torch.float64
         device = self.loss.device
         flat = torch.stack([value.to(device, wide) for value in shown.values()]).tolist()
-        return {**dict(zip(shown, flat, strict=True)), "stepped": float(self.stepped)}
+        counted = {"terms": float(len(self.drift_energy)), "stepped": float(self.stepped)}
+        return {**dict(zip(shown, flat, strict=True)), **counted}

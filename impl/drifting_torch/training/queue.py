@@ -15,6 +15,12 @@ CLASS_CAPACITY = 128
 GLOBAL_CAPACITY = 1000
 PUSH_SIZE = 64
 
+UNKNOWN = -1
+"""The label of samples that were pushed without one."""
+
+_HELD = ("samples", "global_samples", "global_labels")
+"""What a state has beside sizes and counts if anything was pushed."""
+
 _HOST = torch.device("cpu")
 """Where it is kept which samples are where, whatever the default device."""
 
@@ -64,20 +70,18 @@ class _Ring:
         return self.at(torch.tensor([queue], device=_HOST), ages[None])[0]
 
     def draw(self, queues: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` distinct samples of each queue [L, count, ...], all orders equally likely."""
+        """Ages [L, count] of distinct samples of each queue, all orders equally likely."""
         keys = torch.rand(
             (len(queues), self.capacity), generator=generator, device=generator.device
         ).cpu()
         empty = torch.arange(self.capacity, device=_HOST)[None, :] >= self.count[queues][:, None]
-        ages = keys.masked_fill_(empty, 2.0).argsort(dim=1)[:, :count]
-        return self.at(queues, ages)
+        return keys.masked_fill_(empty, 2.0).argsort(dim=1)[:, :count]
 
     def draw_again(self, queues: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """``count`` samples of each queue [L, count, ...], each drawn from all it holds."""
+        """Ages [L, count] of samples of each queue, each drawn from all it holds."""
         share = torch.rand((len(queues), count), generator=generator, device=generator.device)
         held = self.count[queues][:, None]
-        ages = (share.cpu().double() * held).long().minimum(held - 1)
-        return self.at(queues, ages)
+        return (share.cpu().double() * held).long().minimum(held - 1)
 
 
 class SampleQueue:
@@ -90,6 +94,8 @@ class SampleQueue:
 
     A training run pushes until :meth:`is_ready` for what is drawn of every class, and then pushes
     and draws in turn.
+
+    The global queue keeps the labels of its samples beside them.
 
     Samples live on the device and in the dtype of the first push; where the samples are, the
     draws are. Which samples are drawn depends on the generator and the queues' order alone, so
@@ -125,6 +131,7 @@ class SampleQueue:
         self.push_size = push_size
         self._by_class = _Ring(classes, class_capacity)
         self._global = _Ring(1, global_capacity)
+        self._global_labels = _Ring(1, global_capacity)
 
     @property
     def counts(self) -> Tensor:
@@ -188,7 +195,8 @@ class SampleQueue:
                 raise ValueError(f"samples is on {samples.device}, expected {held.device}")
         if labels is None:
             newest = samples.detach()[-self.push_size :]
-            self._global.push(newest, torch.zeros(len(newest), dtype=torch.int64, device=_HOST))
+            unknown = torch.full((len(newest),), UNKNOWN, dtype=torch.int64, device=_HOST)
+            self._push_global(newest, unknown)
             return
         found = self._labels("labels", labels)
         if len(found) != len(samples):
@@ -197,7 +205,12 @@ class SampleQueue:
             )
         newest, found = samples.detach()[-self.push_size :], found[-self.push_size :]
         self._by_class.push(newest, found)
-        self._global.push(newest, torch.zeros_like(found))
+        self._push_global(newest, found)
+
+    def _push_global(self, samples: Tensor, labels: Tensor) -> None:
+        zeros = torch.zeros_like(labels)
+        self._global.push(samples, zeros)
+        self._global_labels.push(labels, zeros)
 
     @implements("A8-class", "A8-noreplace", "S3-pos-class")
     def sample_positive(
@@ -227,7 +240,7 @@ class SampleQueue:
                     f" (class_capacity is {self._by_class.capacity})"
                 )
         draw = self._by_class.draw_again if replacement else self._by_class.draw
-        return draw(found, count, generator)
+        return self._by_class.at(found, draw(found, count, generator))
 
     @implements("A8-class", "A8-noreplace", "A7-unc")
     def sample_unconditional(
@@ -243,6 +256,24 @@ class SampleQueue:
         [labels_count, count, ...]; the labels' draws are independent of one another. ``ValueError``
         if the queue holds fewer than ``count``, or with ``replacement`` none at all.
         """
+        samples, _ = self.sample_unconditional_with_labels(
+            labels_count, count, generator=generator, replacement=replacement
+        )
+        return samples
+
+    def sample_unconditional_with_labels(
+        self,
+        labels_count: int,
+        count: int,
+        *,
+        generator: torch.Generator,
+        replacement: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`sample_unconditional` draws, and its classes.
+
+        Samples [labels_count, count, ...] and labels [labels_count, count], int64 on the host;
+        −1 for samples that were pushed without one. Raises alike.
+        """
         check_integer("labels_count", labels_count)
         check_integer("count", count)
         if self.global_count < (1 if replacement else count):
@@ -252,7 +283,8 @@ class SampleQueue:
             )
         zeros = torch.zeros(labels_count, dtype=torch.int64, device=_HOST)
         draw = self._global.draw_again if replacement else self._global.draw
-        return draw(zeros, count, generator)
+        ages = draw(zeros, count, generator)
+        return self._global.at(zeros, ages), self._global_labels.at(zeros, ages)
 
     def content(self, label: int) -> Tensor:
         """Samples held of a class, the oldest first [count, ...]; ``ValueError`` if it has none."""
@@ -267,6 +299,15 @@ class SampleQueue:
             raise ValueError("nothing was pushed")
         return self._global.content(0)
 
+    def global_labels(self) -> Tensor:
+        """Classes [count] of :meth:`global_content`, int64 on the host; −1 for unknown ones.
+
+        ``ValueError`` if there are none.
+        """
+        if not self.global_count:
+            raise ValueError("nothing was pushed")
+        return self._global_labels.content(0)
+
     def state_dict(self) -> dict[str, Any]:
         """Copies of everything held, the oldest first, and the sizes it belongs to."""
         state: dict[str, Any] = {**self._sizes(), "counts": self.counts}
@@ -275,6 +316,7 @@ class SampleQueue:
             shared = self.global_content().clone()
             state["samples"] = torch.cat([shared[:0], *(self.content(label) for label in held)])
             state["global_samples"] = shared
+            state["global_labels"] = self.global_labels().clone()
         return state
 
     def load_state_dict(
@@ -287,7 +329,7 @@ class SampleQueue:
         """
         self._check_state(state)
         by_class = _Ring(self.classes, self._by_class.capacity)
-        shared = _Ring(1, self._global.capacity)
+        shared, of_shared = (_Ring(1, self._global.capacity) for _ in range(2))
         if "samples" in state:
             labels = torch.arange(self.classes, device=_HOST).repeat_interleave(
                 state["counts"].cpu()
@@ -295,20 +337,20 @@ class SampleQueue:
             samples: Tensor = state["samples"].to(device)
             by_class.push(samples, labels)
             newest = state["global_samples"].to(samples.device)
-            shared.push(newest, torch.zeros(len(newest), dtype=torch.int64, device=_HOST))
-        self._by_class, self._global = by_class, shared
+            zeros = torch.zeros(len(newest), dtype=torch.int64, device=_HOST)
+            shared.push(newest, zeros)
+            of_shared.push(state["global_labels"].to(_HOST, torch.int64), zeros)
+        self._by_class, self._global, self._global_labels = by_class, shared, of_shared
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
         names = [*self._sizes(), "counts"]
-        names += ["samples", "global_samples"] if {"samples", "global_samples"} & set(state) else []
+        names += [*_HELD] if {*_HELD} & set(state) else []
         if missing := [name for name in names if name not in state]:
             raise KeyError(f"the state lacks {', '.join(missing)}: expected what state_dict() gave")
         for name, value in self._sizes().items():
             if state[name] != value:
                 raise ValueError(f"the state has {name} {state[name]}, expected {value}")
-        _check_tensors(
-            state, [name for name in ("counts", "samples", "global_samples") if name in state]
-        )
+        _check_tensors(state, [name for name in ("counts", *_HELD) if name in state])
         counts, held = state["counts"], len(state.get("samples", ()))
         if tuple(counts.shape) != (self.classes,) or int(counts.sum()) != held:
             raise ValueError(
@@ -328,6 +370,20 @@ class SampleQueue:
             raise ValueError(
                 f"the state has {most} global_samples, expected at most {self._global.capacity}: "
                 "global_capacity"
+            )
+        if "global_labels" in state:
+            self._check_global_labels(state["global_labels"], most)
+
+    def _check_global_labels(self, labels: Tensor, held: int) -> None:
+        if tuple(labels.shape) != (held,):
+            raise ValueError(
+                f"the state has global_labels of shape {tuple(labels.shape)}, expected ({held},): "
+                "one for each of global_samples"
+            )
+        if held and (int(labels.min()) < UNKNOWN or int(labels.max()) >= self.classes):
+            raise ValueError(
+                f"the state has global_labels from {int(labels.min())} to {int(labels.max())}, "
+                f"expected classes from 0 to {self.classes - 1}, or {UNKNOWN} for unknown ones"
             )
 
     def _sizes(self) -> dict[str, int]:
@@ -362,9 +418,10 @@ def _check_tensors(state: Mapping[str, Any], names: Sequence[str]) -> None:
             raise TypeError(f"the state's {name} is {type(value).__name__}, expected a tensor")
         if not value.dim():
             raise ValueError(f"the state's {name} is a single number, expected several")
-    counts = state["counts"]
-    if counts.dtype.is_floating_point or counts.dtype.is_complex or counts.dtype == torch.bool:
-        raise TypeError(f"the state's counts has dtype {counts.dtype}, expected an integer dtype")
+    for name in ("counts", "global_labels"):
+        kind = state[name].dtype if name in names else torch.int64
+        if kind.is_floating_point or kind.is_complex or kind == torch.bool:
+            raise TypeError(f"the state's {name} has dtype {kind}, expected an integer dtype")
     if "samples" not in names:
         return
     own, shared = state["samples"], state["global_samples"]

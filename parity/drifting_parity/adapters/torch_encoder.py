@@ -69,7 +69,7 @@ def loaded_encoder(case: EncoderCase, readings: Readings) -> drifting_torch.MAER
         readings=readings,
     ).double()
     drifting_torch.load_release_parameters(encoder, case.parameters_under(readings))
-    return encoder
+    return encoder.eval()
 
 
 def _load_decoder(decoder: drifting_torch.MAEDecoder, parameters: Mapping[str, Array]) -> None:
