@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 from clause_verdicts import green, judged_context, outcomes, red, verdicts
-from wrong_losses import (
-    WRONG,
+from judged_losses import (
     LossAndField,
     LossOnly,
     one_label,
     one_label_no_weights,
+    wrong,
 )
 
 from drifting_parity.adapters.base import NotObservable
@@ -60,20 +60,20 @@ def test_one_weight_for_each_label_shows_the_weights() -> None:
 @pytest.mark.parametrize(
     ("name", "clauses"),
     [
-        ("NoRoot", {"EQ-22", "A6-tau"}),
-        ("HalfScale", {"EQ-18", "EQ-19", "EQ-20", "EQ-21"}),
-        ("NoMask", {"ALG2-3"}),
-        ("Half", {"EQ-26", "A6-mse"}),
-        ("DriftScaleWithoutRoot", {"EQ-23", "EQ-24", "EQ-25"}),
-        ("NoDriftScale", {"EQ-23", "EQ-24", "EQ-25"}),
-        ("PerTemperature", {"A6-order", "EQ-A6tau", "A6-taus"}),
-        ("Live", {"S3-sg", "ALG1-5"}),
+        ("D22", {"EQ-22", "A6-tau"}),
+        ("half of S", {"EQ-18", "EQ-19", "EQ-20", "EQ-21"}),
+        ("D09", {"ALG2-3"}),
+        ("D60:half", {"EQ-26", "A6-mse"}),
+        ("D28:norm", {"EQ-23", "EQ-24", "EQ-25"}),
+        ("D30", {"EQ-23", "EQ-24", "EQ-25"}),
+        ("D24", {"A6-order", "EQ-A6tau", "A6-taus"}),
+        ("D61:target", {"S3-sg", "ALG1-5"}),
     ],
 )
 def test_narrow_wrong_code_is_red_on_the_same_clauses(
     name: str, clauses: set[str], narrow: Callable[[LossCase], None]
 ) -> None:
-    found = red(verdicts(outcomes(LossOnly(WRONG[name](), narrow=narrow))))
+    found = red(verdicts(outcomes(LossOnly(wrong(name), narrow=narrow))))
     assert found
     assert found <= clauses
 
@@ -234,8 +234,8 @@ class _ClampedWeight(Textbook):
 @pytest.mark.parametrize(
     "book",
     [
-        WRONG["FirstPositives"](),
-        WRONG["FirstChannels"](),
+        wrong("first 64 positives"),
+        wrong("first 256 channels"),
         _FirstVectors(),
         _FirstLabels(),
         _ThreeTemperatures(),
@@ -252,7 +252,7 @@ def test_a_limit_in_size_is_caught(book: Textbook) -> None:
 
 
 def test_a_field_that_looks_at_so_many_channels_is_caught() -> None:
-    found = outcomes(LossAndField(WRONG["FirstChannels"]()), only=["sizes.field"])
+    found = outcomes(LossAndField(wrong("first 256 channels")), only=["sizes.field"])
     assert red(verdicts(found)) == {"ALG2-10"}
 
 

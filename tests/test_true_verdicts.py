@@ -1,6 +1,6 @@
 """A clause is red only if what it states is wrong, green only where its own wrong code would fail.
 
-Wrong losses are the textbook with one step replaced (``wrong_losses``), behind adapters that offer
+Wrong losses are the textbook with one step replaced (``judged_losses``), behind adapters that offer
 the loss alone, or with its field; odd ones are right and must stay without a red clause.
 """
 
@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from clause_verdicts import green, outcomes, red, verdicts
-from wrong_losses import (
-    WRONG,
+from judged_losses import (
     AsPrinted,
-    ExpandedSquares,
     LossAndField,
     LossOnly,
     Shuffled,
+    wrong,
 )
 
 from drifting_parity.cases import DType, LossCase, LossObservation, Setting
@@ -34,51 +33,53 @@ KERNEL = {"ALG2-10", "ALG1-4"}
 TEMPERATURE = {"EQ-22", "A6-tau"}
 
 OF_A_LOSS = {
-    "NoRoot": TEMPERATURE,
-    "ScaleWithoutRoot": SCALE,
-    "HalfScale": SCALE,
-    "ScalePerLabel": {"EQ-21", "A6-S"},
-    "ScaleUnweighted": {"A7-weight-in-scale"},
-    "NoMask": {"ALG2-3"},
-    "MaskIfSquare": {"ALG2-3", "A7-selfmask-count"},
-    "Squared": KERNEL,
-    "Product": KERNEL,
-    "OverY": KERNEL,
-    "Aliased": KERNEL,
+    "D22": TEMPERATURE,
+    "D71": SCALE,
+    "half of S": SCALE,
+    "S by label": {"EQ-21", "A6-S"},
+    "D40": {"EQ-21", "A6-S", "EQ-25", "A6-lambda"},
+    "D36": {"A7-weight-in-scale"},
+    "D09": {"ALG2-3"},
+    "D01": {"ALG2-3", "A7-selfmask-count"},
+    "D19:kernel": KERNEL,
+    "D12": KERNEL,
+    "D11": KERNEL,
+    "D15": KERNEL,
     # A cosine does not follow the unit of the features: that is said of the temperature.
-    "Cosine": {*KERNEL, *SCALE, "EQ-18", "EQ-19", "A6-tau"},
-    "LogWeight": {"A7-w", "EQ-A7q", "EQ-15"},
-    "IgnoredWeight": {"A7-w", "EQ-A7q", "EQ-15", "A7-weight-in-scale"},
-    "DriftScaleWithoutRoot": DRIFT_SCALE,
-    "NoDriftScale": {*DRIFT_SCALE, "A6-lambda"},
-    "Half": {"EQ-26", "A6-mse"},
-    "ChannelSum": {"EQ-26", "A6-mse"},
-    "Huber": {"EQ-26", "A6-mse", *ORDER},
-    "PerTemperature": ORDER,
-    "Live": {"S3-sg", "ALG1-5"},
-    "LiveScale": {"S3-sg", "ALG1-5"},
-    "LiveNegatives": {"S3-sg", "ALG1-5"},
-    "OtherLabels": {"S3-neg-reuse", "ALG1-3", "S4-batch"},
+    "D21:cosine": {*KERNEL, *SCALE, "EQ-18", "EQ-19", "A6-tau"},
+    "D52": {"A7-w", "EQ-A7q", "EQ-15"},
+    "D55:unweighted": {"A7-w", "EQ-A7q", "EQ-15", "A7-weight-in-scale"},
+    "D28:norm": DRIFT_SCALE,
+    "D30": {*DRIFT_SCALE, "A6-lambda"},
+    "D60:half": {"EQ-26", "A6-mse"},
+    "D60:sum": {"EQ-26", "A6-mse"},
+    "D60:huber": {"EQ-26", "A6-mse", *ORDER},
+    "D24": ORDER,
+    "D61:target": {"S3-sg", "ALG1-5"},
+    "D61:feature-scale": {"S3-sg", "ALG1-5"},
+    "D61:negatives": {"S3-sg", "ALG1-5"},
+    "drift from other labels": {"S3-neg-reuse", "ALG1-3", "S4-batch"},
 }
 """What each wrong loss may turn red, all of it but for what stands in ``MAY``."""
 
 MAY = {"A6-lambda", "A6-taus", "A6-tau", "EQ-A6tau", "A6-order", "EQ-15", "A7-weight-in-scale"}
 
 OF_A_FIELD = {
-    "NoMask": {"ALG2-3"},
-    "MaskIfSquare": {"ALG2-3", "A7-selfmask-count"},
-    "Product": {"ALG2-6"},
-    "OverY": {"ALG2-6"},
-    "Squared": {"EQ-12", "ALG2-1", "ALG2-2", "ALG2-4"},
-    "Aliased": {"ALG2-8", "ALG2-9", "EQ-3", "EQ-4", "EQ-15", "EQ-16"},
-    "LogWeight": {"A7-w", "EQ-A7q", "EQ-15", "EQ-16"},
-    "NoRoot": TEMPERATURE,
+    "D09": {"ALG2-3"},
+    "D01": {"ALG2-3", "A7-selfmask-count"},
+    "D02": {"ALG2-3"},
+    "D12": {"ALG2-6"},
+    "D11": {"ALG2-6"},
+    "D19:kernel": {"EQ-12", "ALG2-1", "ALG2-2", "ALG2-4"},
+    "D15": {"ALG2-8", "ALG2-9", "EQ-3", "EQ-4", "EQ-15", "EQ-16"},
+    "D52": {"A7-w", "EQ-A7q", "EQ-15", "EQ-16"},
+    "D22": TEMPERATURE,
 }
 
 
 @pytest.mark.parametrize("name", OF_A_LOSS)
 def test_a_wrong_loss_turns_red_what_it_has_wrong_and_nothing_else(name: str) -> None:
-    found = red(verdicts(outcomes(LossOnly(WRONG[name]()))))
+    found = red(verdicts(outcomes(LossOnly(wrong(name)))))
     assert found <= OF_A_LOSS[name]
     assert found >= OF_A_LOSS[name] - MAY
     assert found
@@ -86,7 +87,7 @@ def test_a_wrong_loss_turns_red_what_it_has_wrong_and_nothing_else(name: str) ->
 
 @pytest.mark.parametrize("name", OF_A_FIELD)
 def test_a_wrong_field_turns_red_the_line_that_is_wrong(name: str) -> None:
-    found = red(verdicts(outcomes(LossAndField(WRONG[name]()))))
+    found = red(verdicts(outcomes(LossAndField(wrong(name)))))
     assert found <= OF_A_FIELD[name]
     assert found & OF_A_FIELD[name]
 
@@ -110,7 +111,7 @@ def test_right_but_odd_code_has_no_red_clause(
 
 def test_expanded_squares_in_float32_conform_to_the_release() -> None:
     """D18 is what the release does; its rounding is no mistake of S or λ."""
-    book = LossOnly(ExpandedSquares(RELEASE))
+    book = LossOnly(wrong("D18:always", RELEASE))
     found = outcomes(book, slow=("numerics", "sizes"), readings=RELEASE, dtype="float32")
     given = verdicts(found, RELEASE)
     assert red(given) == set()
@@ -118,7 +119,7 @@ def test_expanded_squares_in_float32_conform_to_the_release() -> None:
 
 
 def test_expanded_squares_fail_the_distance_alone() -> None:
-    found = outcomes(LossAndField(ExpandedSquares()), slow=("numerics",), dtype="float32")
+    found = outcomes(LossAndField(wrong("D18:always")), slow=("numerics",), dtype="float32")
     assert red(verdicts(found)) == {"EQ-12", "ALG2-1", "ALG2-2"}
 
 
@@ -126,29 +127,29 @@ def test_expanded_squares_fail_the_distance_alone() -> None:
 
 
 def test_a_wrong_loss_takes_nothing_from_a_right_field() -> None:
-    wrong = LossAndField(WRONG["NoRoot"]())
-    wrong.field_book = Textbook()
-    given, right = verdicts(outcomes(wrong)), verdicts(outcomes(LossAndField(Textbook())))
+    adapter = LossAndField(wrong("D22"))
+    adapter.field_book = Textbook()
+    given, right = verdicts(outcomes(adapter)), verdicts(outcomes(LossAndField(Textbook())))
     lines = {name for name in right if stage_of(name) == "field"}
     assert red(given) == TEMPERATURE
     assert green(given) & lines >= (green(right) & lines) - {"ALG1-4"}
 
 
 def test_weights_are_not_green_on_the_field_where_the_loss_has_them_wrong() -> None:
-    wrong = LossAndField(WRONG["LogWeight"]())
-    wrong.field_book = Textbook()
-    given = verdicts(outcomes(wrong))
+    adapter = LossAndField(wrong("D52"))
+    adapter.field_book = Textbook()
+    given = verdicts(outcomes(adapter))
     assert {"A7-w", "EQ-A7q", "EQ-15"} <= red(given)
 
 
-@pytest.mark.parametrize("name", ["HalfScale", "ScaleWithoutRoot", "Huber"])
+@pytest.mark.parametrize("name", ["half of S", "D71", "D60:huber"])
 def test_an_invariance_proves_no_scale(name: str) -> None:
     """One scalar of any size may be mixed over channels; EQ-18 and EQ-19 are about S."""
-    assert not {"EQ-18", "EQ-19"} & green(verdicts(outcomes(LossOnly(WRONG[name]()))))
+    assert not {"EQ-18", "EQ-19"} & green(verdicts(outcomes(LossOnly(wrong(name)))))
 
 
 def test_leaking_labels_are_no_batch_of_labels() -> None:
-    assert "S4-batch" not in green(verdicts(outcomes(LossOnly(WRONG["OtherLabels"]()))))
+    assert "S4-batch" not in green(verdicts(outcomes(LossOnly(wrong("drift from other labels")))))
 
 
 class _Infinite(LossOnly):

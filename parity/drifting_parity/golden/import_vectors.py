@@ -8,9 +8,10 @@ stays. Of its ``.json`` files, the numbers that are compared become arrays. An i
     {"provenance": {"repository": "...", "commit": "...", "numpy": "..."},
      "files": [{"case_id": "A20", "group": "A", "file": "A20_drift_loss.npz", "sha256": "...",
                 "exercises": "two groups of one sample", "source_file": "drift_loss.py",
-                "function": "drift_loss.drift_loss", "layout": "gen/pos/neg: [B, samples, S]"}]}
+                "function": "drift_loss.drift_loss", "layout": "gen/pos/neg: [B, samples, S]",
+                "numpy_seed": 1020}]}
 
-with ``conditioning``, ``arguments``, ``dtype``, ``numpy_seed``, ``suggested`` where there are any.
+with ``conditioning``, ``arguments``, ``dtype``, ``suggested`` where there are any.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def import_set(folder: Path, source: Source, root: Path = ROOT) -> int:
     if (target / MANIFESTS).is_file():
         present = json.loads((target / MANIFESTS).read_text(encoding="utf-8"))
         kept = {entry["id"]: entry for entry in present["files"]}
+        for name in sorted(kept.keys() & {entry["id"] for entry in entries}):
+            print(f"{source.name}: {name} is replaced")
         if present["provenance"] != provenance:
             # What a file does not say of itself is the set's, hence that of the files kept.
             entries = [{**entry, "provenance": provenance} for entry in entries]
