@@ -209,6 +209,31 @@ def test_compiled_and_transformed_losses_scale_alike() -> None:
     torch.testing.assert_close(transformed, (gradient, value), rtol=1e-12, atol=1e-15)
 
 
+def test_annealed_factors_are_compiled_as_symbols() -> None:
+    """Once as constants, once as symbols, whatever values follow."""
+    generated, positive, *_ = case(3, 2)
+    frames: list[Any] = []
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        frames.append(inputs)
+        return graph
+
+    def loss(leaf: Tensor, attraction: float) -> Tensor:
+        return drifting_loss(leaf, positive, attraction=attraction).loss
+
+    def field(leaf: Tensor, attraction: float) -> Tensor:
+        points = (leaf[:, :, 0], positive[:, :, 0], positive[:, :, 1])
+        return drifting_field(*points, 0.7, mask_self=False, attraction=attraction).square().sum()
+
+    for here in (loss, field):
+        frames.clear()
+        compiled = torch.compile(here, backend=backend, fullgraph=True)
+        for attraction in (1.5, 1.6, 1.7, 0.9, 0.3):
+            found = compiled(generated, attraction)
+            torch.testing.assert_close(found, here(generated, attraction), rtol=1e-12, atol=0.0)
+        assert len(frames) == 2
+
+
 def test_the_kernels_leave_ablations_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(available, "_DEVICES", {"cpu"})
     monkeypatch.setattr(available, "_STATE", {"kernels": available})
@@ -253,6 +278,31 @@ def test_fields_against_the_reference(masked: bool, readings: Readings) -> None:
             of_pair: dict[str, Any] = {"attraction": pair[0], "repulsion": pair[1]}
             got = drifting_field(x, positive, negative, temperature, **single, **of_pair)
             torch.testing.assert_close(got, wanted(pair, temperature), **close)
+
+
+def test_negatives_that_are_not_the_generated_samples() -> None:
+    """They come as unconditional samples, and the generated ones weigh nothing."""
+    generated, positive, negative, weight = case(3, 1, vectors=1)
+    found = drifting_loss(
+        generated,
+        positive,
+        negative,
+        weight,
+        generated_weight=torch.zeros(1, 5, dtype=torch.float64),
+        temperatures=(0.3,),
+    )
+    points = [
+        each[0, :, 0] / float(found.feature_scale) for each in (generated, positive, negative)
+    ]
+    field = drifting_field(
+        points[0],
+        points[1],
+        points[2],
+        0.3 * math.sqrt(3),
+        mask_self=False,
+        negative_weight=weight[0],
+    )
+    assert float(found.drift_scale) == pytest.approx(float(field.square().mean().sqrt()), rel=1e-10)
 
 
 def test_fields_in_batches_and_mapped_and_compiled() -> None:

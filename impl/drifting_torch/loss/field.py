@@ -68,7 +68,8 @@ def drifting_field(
     positive
         Positives [..., P, C].
     negative
-        Negatives [..., M, C]; the leading dimensions of the three are the same.
+        Negatives [..., M, C], any points: ``x`` need not be among them. The leading dimensions of
+        the three are the same.
     temperature
         Kernel temperature T, in units of the distance.
     mask_self

@@ -54,7 +54,8 @@ def drifting_loss(
     positive
         Features of real samples of the same labels [L, P, V, C].
     unconditional
-        Features of real samples of any class [L, U, V, C], further negatives (A.7).
+        Features of real samples of any class [L, U, V, C], further negatives (A.7). Other negatives
+        of your own come here too; with a ``generated_weight`` of 0 they are the only ones.
     unconditional_weight
         Their kernel weight w [L] or [L, U], at least 0; required with ``unconditional``
         (:func:`drifting_torch.cfg_alpha_to_weight`).
