@@ -18,10 +18,11 @@ from judged_losses import (
     wrong,
 )
 
-from drifting_parity.adapters.base import NotObservable
-from drifting_parity.adapters.capabilities import Capabilities
+from drifting_parity.adapters.base import Adapter, NotObservable
+from drifting_parity.adapters.capabilities import Capabilities, learn
 from drifting_parity.cases import (
     PAPER_TEMPERATURES,
+    Array,
     DType,
     FieldCase,
     LossCase,
@@ -30,6 +31,8 @@ from drifting_parity.cases import (
 )
 from drifting_parity.checks.loss.sizes import case_of, drawn_sizes, small_twin
 from drifting_parity.draw import RandomDraw, Rejected, generator
+from drifting_parity.explanation import fingerprint as fingerprint_module
+from drifting_parity.judging.axes import observe
 from drifting_parity.judging.verdicts import Request, judge
 from drifting_parity.suspects.samples import Samples
 from drifting_parity.suspects.textbook import Textbook
@@ -88,6 +91,49 @@ def test_what_is_taken_is_learnt_by_trying() -> None:
     assert "one label at a time" in learnt.lacking(("labels",))
     whole = judged_context(LossAndField(Textbook()), PAPER, "float64").capabilities
     assert whole == Capabilities()
+
+
+class _Unheeding(LossOnly):
+    """Its own temperatures, whatever is asked for."""
+
+    def loss(self, case: LossCase, readings: Readings, setting: Setting) -> LossObservation:
+        return super().loss(case.changed(temperatures=PAPER_TEMPERATURES), readings, setting)
+
+
+class _SingleField(Adapter):
+    """A field alone, in float32."""
+
+    def field(self, case: FieldCase, readings: Readings, setting: Setting) -> Array:
+        return Textbook().observe_field(case, replace(setting, dtype="float32"))
+
+
+def _guided(case: LossCase) -> None:
+    if case.unconditional is None:
+        raise NotObservable("guided cases alone")
+
+
+def test_what_the_explanation_goes_by_is_learnt_beside_it() -> None:
+    guided = learn(LossOnly(Textbook(), narrow=_guided, inside="float32"), PAPER, Setting())
+    assert guided.guided_only
+    assert guided.also_single == {"guided loss"}
+    assert guided.notes == ("takes no case without unconditional samples",)
+    plain = case_of(drawn_sizes(RandomDraw(0))[1], np.random.default_rng(0))
+    assert guided.answerable(plain.changed(unconditional=None)).unconditional is not None
+    # Its checks are not cut down to less by that: none has a closed form for further samples.
+    assert set(guided.refused) == {"a field"}
+    unheeding = learn(_Unheeding(Textbook()), PAPER, Setting())
+    assert unheeding.notes == ("takes no notice of the temperatures that it is given",)
+    assert unheeding.answerable(plain).temperatures == PAPER_TEMPERATURES
+    assert learn(_SingleField(), PAPER, Setting()).also_single == {"field"}
+    heeding = learn(LossAndField(Textbook()), PAPER, Setting())
+    assert heeding.notes == ()
+    assert not heeding.also_single
+
+
+def test_a_report_learns_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprint_module, "learn", None)
+    context = judged_context(LossOnly(Textbook()), PAPER, "float64")
+    assert observe(context).explained
 
 
 def test_what_is_declared_is_not_tried() -> None:

@@ -387,7 +387,6 @@ __all__ = [
     "LossCase",
     "LossObservation",
     "Manifest",
-    "Readings",
     "Setting",
     "StepCase",
     "StepObservation",

@@ -3,7 +3,8 @@
 Most public code takes one label, one vector, one weight for each label or none, its own fixed
 temperatures. It is asked everything that fits: a case that it refuses is replaced by one that it
 takes (:meth:`Capabilities.fitted`), and where nothing that fits would serve the purpose, the
-property says so. What is tried is tried once for each adapter and setting (:func:`learn`).
+property says so. What is tried is tried once for each adapter and setting (:func:`learn`): the
+checks and the explanation both go by it.
 """
 
 from __future__ import annotations
@@ -58,6 +59,11 @@ PURPOSE: Final[Mapping[Feature, tuple[str, ...]]] = {
 }
 """Clauses that code breaks which raises, rather than declines, where this is asked of it."""
 
+Single = Literal["guided loss", "field"]
+
+REFUSED_TEMPERATURES: Final = "takes no other temperatures than 0.02, 0.05, 0.2"
+UNHEEDED_TEMPERATURES: Final = "takes no notice of the temperatures that it is given"
+
 _Inputs = TypeVar("_Inputs")
 
 
@@ -71,6 +77,11 @@ class Capabilities:
     is dropped where negatives are as many as samples (``"as many"``) or more (``"more"``), or N
     negatives that are other points are masked. ``single_precision``: it computes in float32
     whatever it is given; ``reason`` says how that was seen.
+
+    The explanation alone goes by the rest, as its probes have no closed form that further samples
+    would spoil: ``guided_only``, no case without unconditional samples is taken;
+    ``fixed_temperatures``, in words, that temperatures asked for are refused or not heeded;
+    ``also_single``, what else computes in float32: a loss that takes guided cases alone, a field.
     """
 
     refused: Mapping[Feature, str] = field(default_factory=dict[Feature, str])
@@ -80,6 +91,9 @@ class Capabilities:
     masks_square: bool = False
     single_precision: bool = False
     reason: str = ""
+    guided_only: bool = field(default=False, compare=False)
+    fixed_temperatures: str = field(default="", compare=False)
+    also_single: frozenset[Single] = field(default=frozenset[Single](), compare=False)
 
     def takes(self, feature: Feature) -> bool:
         """Whether it takes ``feature``."""
@@ -138,6 +152,28 @@ class Capabilities:
             return fitted
         name = f"{case.manifest.id} (as it takes it: {', '.join(changes)})"
         return fitted.changed(manifest=replace(case.manifest, id=name))
+
+    def answerable(self, case: LossCase) -> LossCase:
+        """The case with what it is never without: its own temperatures, unconditional samples."""
+        if self.temperatures is not None or self.fixed_temperatures:
+            case = case.changed(temperatures=self.temperatures or PAPER_TEMPERATURES)
+        if not self.guided_only or case.unconditional is not None:
+            return case
+        labels, _, vectors, channels = case.generated.shape
+        source = np.random.default_rng(case.generated.size)
+        size = float(np.abs(case.positive).mean())
+        extra = size * source.normal(size=(labels, 3, vectors, channels))
+        return case.changed(unconditional=extra, unconditional_weight=np.ones((labels, 3)))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """In words, what :meth:`answerable` changes and why."""
+        guided = "takes no case without unconditional samples"
+        if self.guided_only and self.fixed_temperatures == REFUSED_TEMPERATURES:
+            return ("takes no other temperatures and no case without unconditional samples",)
+        if self.fixed_temperatures:
+            return (self.fixed_temperatures,)
+        return (guided,) if self.guided_only else ()
 
     def fitted_features(self, case: FeatureCase) -> FeatureCase:
         """Likewise for several features; a case of several vectors stays as it is."""
@@ -291,7 +327,7 @@ def _of_loss(adapter: Adapter, readings: Readings, setting: Setting) -> Capabili
             known = _of_loss(adapter, readings, narrower)
             return replace(known, single_precision=True, reason=f"float64 raises {why}")
     if why:
-        return Capabilities()
+        return _of_guided_loss(asked, adapter, readings, setting)
     refused: dict[Feature, str] = {}
     raises: dict[Feature, str] = {}
     for feature, case in _variations(plain):
@@ -307,7 +343,45 @@ def _of_loss(adapter: Adapter, readings: Readings, setting: Setting) -> Capabili
         refused.setdefault("weights for each sample", refused["weights"])
     temperatures = _temperatures(refused)
     single, reason = _single_precision(adapter, readings, setting, plain)
-    return Capabilities(refused, raises, temperatures, single_precision=single, reason=reason)
+    return Capabilities(
+        refused,
+        raises,
+        temperatures,
+        single_precision=single,
+        reason=reason,
+        fixed_temperatures=_fixed_temperatures(asked, adapter, readings, setting, plain),
+    )
+
+
+_Asked = Callable[[LossCase], tuple[str, bool]]
+
+
+def _of_guided_loss(
+    asked: _Asked, adapter: Adapter, readings: Readings, setting: Setting
+) -> Capabilities:
+    """What is known of a loss that does not take the plainest case: whether guidance mends it."""
+    plain = _samples(1, (4, 4, 0), 1, 6)
+    guided = Capabilities(guided_only=True)
+    case = guided.answerable(plain)
+    if asked(case)[0]:
+        return Capabilities()
+    fixed = _fixed_temperatures(asked, adapter, readings, setting, case)
+    single, _ = _single_precision(adapter, readings, setting, case)
+    also: frozenset[Single] = frozenset({"guided loss"}) if single else frozenset()
+    return replace(guided, fixed_temperatures=fixed, also_single=also)
+
+
+def _fixed_temperatures(
+    asked: _Asked, adapter: Adapter, readings: Readings, setting: Setting, case: LossCase
+) -> str:
+    """That it refuses a temperature of its own accord, or gives one answer for any of them."""
+    one, other = (case.changed(temperatures=(tau,)) for tau in (0.3, 0.8))
+    if asked(one)[0]:
+        return REFUSED_TEMPERATURES
+    if asked(other)[0]:
+        return ""
+    before, after = (adapter.loss(item, readings, setting).gradient for item in (one, other))
+    return UNHEEDED_TEMPERATURES if np.array_equal(before, after) else ""
 
 
 def _variations(plain: LossCase) -> Iterator[tuple[Feature, LossCase]]:
@@ -414,10 +488,28 @@ def _of_field(
             field_of(more), field_of(unmasked)
         ):
             ignored.add("more")
+    answered = next((case for name, _, case in variations if not fails[name]), None)
+    also_single = set(known.also_single)
+    if setting.dtype == "float64" and answered is not None and _single(field_of, answered):
+        also_single.add("field")
     return replace(
         known,
         refused=refused,
         raises=raises,
         ignores_mask=frozenset(ignored),
         masks_square=masks_square,
+        also_single=frozenset(also_single),
     )
+
+
+def _single(field_of: Callable[[FieldCase], Array], case: FieldCase) -> bool:
+    """Whether rounding the inputs to float32 leaves every bit of a field as it was."""
+    seen = field_of(case)
+    short = case.changed(
+        x=rounded(case.x, "float32"),
+        positive=rounded(case.positive, "float32"),
+        negative=rounded(case.negative, "float32"),
+    )
+    if not seen.any() or _asked(lambda: field_of(short))[0]:
+        return False
+    return np.array_equal(seen, field_of(short))

@@ -33,12 +33,12 @@ from drifting_parity.cases import (
     GeneratorObservation,
     LossCase,
     LossObservation,
-    Readings,
     Setting,
     StepCase,
     StepObservation,
     VectorizeCase,
 )
+from drifting_spec import Readings
 
 
 class DriftingTorchAdapter(Adapter):

@@ -23,9 +23,9 @@ from drifting_parity.cases import (
     DType,
     LossCase,
     LossObservation,
-    Readings,
     Setting,
 )
+from drifting_spec import Readings
 
 DTYPES: Mapping[DType, torch.dtype] = {
     "float64": torch.float64,

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 import drifting_torch
 from drifting_parity.adapters.torch_adapter import DTYPES, autocast, to_array, to_tensor
-from drifting_parity.cases import Array, EncoderCase, Readings, Setting
+from drifting_parity.cases import Array, EncoderCase, Setting
+from drifting_spec import Readings
 
 
 def encoder_maps(case: EncoderCase, readings: Readings, setting: Setting) -> dict[str, Array]:

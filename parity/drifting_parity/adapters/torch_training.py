@@ -23,11 +23,11 @@ from drifting_parity.cases import (
     Array,
     EncodedLossCase,
     FeatureObservation,
-    Readings,
     Setting,
     StepCase,
     StepObservation,
 )
+from drifting_spec import Readings
 
 
 class Queue:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from drifting_parity.adapters.base import NotObservable
-from drifting_parity.cases import LossCase
+from drifting_parity.cases import PAPER_TEMPERATURES, LossCase
 from drifting_parity.explanation.answers import relative, value_error
 from drifting_parity.explanation.data import Confirmation, DialStatement, Unexplained
 from drifting_parity.explanation.hypothesis import Hypothesis
@@ -17,15 +17,14 @@ from drifting_parity.explanation.limits import find_limit
 from drifting_parity.explanation.probes import loss_case
 from drifting_parity.explanation.search import Search
 
-PAPER = (0.02, 0.05, 0.2)
 LARGE = (
     # L, N, P, U, V, C
-    ((1, 64, 128, 32, 1, 320), PAPER),
-    ((1, 64, 64, 16, 1, 4096), PAPER),
+    ((1, 64, 128, 32, 1, 320), PAPER_TEMPERATURES),
+    ((1, 64, 64, 16, 1, 4096), PAPER_TEMPERATURES),
     ((6, 16, 64, 16, 2, 24), (0.02, 0.05, 0.2, 0.4)),
-    ((1, 8, 8, 4, 72, 16), PAPER),
+    ((1, 8, 8, 4, 72, 16), PAPER_TEMPERATURES),
     ((1, 300, 640, 120, 1, 8), (0.2,)),
-    ((2, 64, 96, 32, 3, 40), PAPER),
+    ((2, 64, 96, 32, 3, 40), PAPER_TEMPERATURES),
 )
 SMALL = 24
 

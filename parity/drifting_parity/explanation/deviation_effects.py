@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from drifting_parity.cases import LossCase
+from drifting_parity.cases import PAPER_TEMPERATURES, LossCase
 from drifting_parity.explanation.hypothesis import LOSS_AXES, Hypothesis, Use
 from drifting_parity.explanation.probes import loss_case
 from drifting_parity.explanation.statements import effect, table8_case
@@ -102,9 +102,6 @@ def gradient_error(suspect: Suspect, case: LossCase) -> float:
     return apart(there, here)
 
 
-TEMPERATURES: Final = (0.02, 0.05, 0.2)
-
-
 def _lines(
     identifier: str, variants: Sequence[str], x: Iterable[float], of: Callable[[float], LossCase]
 ) -> tuple[Series, ...]:
@@ -144,7 +141,7 @@ def deviation_curves() -> list[Curve]:
 
 def _by_channels() -> Iterable[Curve]:
     def of(C: float) -> LossCase:
-        return loss_case("channels", 8, (1, 16, 16, 0, 1, int(C)), TEMPERATURES)
+        return loss_case("channels", 8, (1, 16, 16, 0, 1, int(C)), PAPER_TEMPERATURES)
 
     said = "16 samples and 16 positives of one label. With one channel √C is 1 and nothing shows."
     channels = whole(1, 512)
@@ -162,7 +159,7 @@ def _by_channels() -> Iterable[Curve]:
 
 def _by_samples() -> Iterable[Curve]:
     def of(N: float) -> LossCase:
-        return loss_case("samples", 8, (1, int(N), int(N), 0, 1, 64), TEMPERATURES)
+        return loss_case("samples", 8, (1, int(N), int(N), 0, 1, 64), PAPER_TEMPERATURES)
 
     mark = (("Table 8", 64.0),)
     for identifier in ("D09", "D32", "D33", "D35"):
@@ -174,7 +171,7 @@ def _by_samples() -> Iterable[Curve]:
 
 def _by_guidance() -> Iterable[Curve]:
     def of(alpha: float) -> LossCase:
-        case = loss_case("guidance", 8, (1, 64, 64, 16, 1, 64), TEMPERATURES)
+        case = loss_case("guidance", 8, (1, 64, 64, 16, 1, 64), PAPER_TEMPERATURES)
         weight = case.unconditional_weight
         assert weight is not None
         weight[:] = cfg_alpha_to_weight(alpha, 64, 16)
@@ -188,7 +185,7 @@ def _by_guidance() -> Iterable[Curve]:
 
 def _by_unit() -> Iterable[Curve]:
     def of(unit: float) -> LossCase:
-        case = loss_case("unit", 8, (1, 16, 16, 0, 1, 64), TEMPERATURES)
+        case = loss_case("unit", 8, (1, 16, 16, 0, 1, 64), PAPER_TEMPERATURES)
         return case.changed(generated=case.generated * unit, positive=case.positive * unit)
 
     variants = ("added", "clamped", "distance-under-root", "drift-scale-added")
@@ -200,13 +197,13 @@ def _by_unit() -> Iterable[Curve]:
 
 def _by_others() -> Iterable[Curve]:
     def spreads(ratio: float) -> LossCase:
-        return loss_case("spread", 8, (2, 16, 16, 0, 1, 64), TEMPERATURES, spread=ratio)
+        return loss_case("spread", 8, (2, 16, 16, 0, 1, 64), PAPER_TEMPERATURES, spread=ratio)
 
     says = "Two labels of 16 samples each."
     yield _curve("D40", says, "ratio of the labels' spreads", spaced(1, 16, 9), spreads)
 
     def locations(V: float) -> LossCase:
-        return loss_case("locations", 8, (1, 16, 16, 0, int(V), 64), TEMPERATURES, spread=4.0)
+        return loss_case("locations", 8, (1, 16, 16, 0, int(V), 64), PAPER_TEMPERATURES, spread=4.0)
 
     says = "16 samples and 16 positives, locations whose spreads go up to twice the first one's."
     for identifier, *variants in (("D41", "flattened", "unshared"), ("D43",)):

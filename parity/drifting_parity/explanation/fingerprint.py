@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from drifting_parity.adapters.base import Adapter
+from drifting_parity.adapters.capabilities import Capabilities, learn
 from drifting_parity.cases import FieldCase, LossCase, Setting
 from drifting_parity.explanation.answers import LOOSE, TIGHT
 from drifting_parity.explanation.confirmation import Trial, confirmed, words
@@ -97,16 +98,20 @@ def fingerprint(
     name: str = "",
     seed: int = 0,
     probes: Sequence[Probe] | None = None,
+    capabilities: Capabilities | None = None,
 ) -> Explanation:
     """Say what the adapter's implementation computes, held to ``readings``.
 
     ``setting`` is how it is run (float64 on the CPU by default, or the first dtype it offers);
     ``seed`` draws the fresh cases of the confirmation; ``name`` is what the implementation is
-    called, the adapter's own name by default; ``probes`` are asked in place of all. Never raises
-    for what the implementation does.
+    called, the adapter's own name by default; ``probes`` are asked in place of all;
+    ``capabilities`` is what it takes, found out by trying if it is None. Never raises for what the
+    implementation does.
     """
     with np.errstate(all="ignore"):  # what is no number is looked for, not warned of
-        return _fingerprint(adapter, readings, setting, name or adapter.name, seed, probes)
+        return _fingerprint(
+            adapter, readings, setting, name or adapter.name, seed, probes, capabilities
+        )
 
 
 def _fingerprint(
@@ -116,6 +121,7 @@ def _fingerprint(
     name: str,
     seed: int,
     probes: Sequence[Probe] | None,
+    capabilities: Capabilities | None,
 ) -> Explanation:
     started = time.perf_counter()
     if setting is None:
@@ -123,7 +129,9 @@ def _fingerprint(
         setting = Setting(dtype=dtype)
     subject = Subject(adapter, readings, setting)
     asked_of = (*loss_probes(), *field_probes()) if probes is None else tuple(probes)
-    stock = take_stock(subject, asked_of)
+    if capabilities is None:
+        capabilities = learn(adapter, readings, setting)
+    stock = take_stock(subject, asked_of, capabilities)
     dtype = "float32" if stock.single else setting.dtype
     if stock.unsteady:
         return _stopped(subject, stock, name, time.perf_counter() - started)

@@ -17,7 +17,12 @@ def observe(context: Context, name: str = "") -> Explanation:
     axes that were settled before it stand, and the clauses' own checks say what deviates.
     """
     return fingerprint(
-        context.adapter, context.readings, context.setting, name=name, seed=context.seed
+        context.adapter,
+        context.readings,
+        context.setting,
+        name=name,
+        seed=context.seed,
+        capabilities=context.capabilities,
     )
 
 

@@ -24,7 +24,6 @@ from drifting_spec.inventory import release_key
 from drifting_spec.registry import Tolerance
 
 EXACT = Tolerance("exact", "exact", "any", 0.0, 0.0, "equal or not")
-VECTORS: Mapping[str, str] = {"loc": "A5-a", "mean": "A5-b", "std": "A5-b"}
 PATCHES: Mapping[str, str] = {"2": "A5-c", "4": "A5-d"}
 ENCODER = Traits(level="features", encoder=True, input_statistics=True, patch_remainder=True)
 STATISTICS = ("loc", "global", "patch2", "patch4", "x2")
