@@ -46,9 +46,14 @@ def shown(name: str) -> str:
     return found.group(0) if found else ""
 
 
+def without_run(text: str) -> str:
+    """The text without the lines on when and with which versions it ran."""
+    return re.sub(r"(?m)^ *(run|versions) .*(\n {9}.*)*$", "", text)
+
+
 def without_numbers(text: str) -> str:
     """The text with what changes from machine to machine left out: numbers, platform, spacing."""
-    text = re.sub(r"(?m)^ *(run|versions) .*(\n {9}.*)*$", "", text)
+    text = without_run(text)
     text = re.sub(r"-?\d[\d.e+-]*|\b(bit for bit)\b", "#", text)
     return re.sub(r"\s+", " ", text)
 
@@ -56,5 +61,6 @@ def without_numbers(text: str) -> str:
 if __name__ == "__main__":
     for each in COMMANDS:
         content = README.read_text()
-        old = shown(each) or _marker(each)
-        README.write_text(content.replace(old, block(each, run(each))))
+        old, new = shown(each) or _marker(each), block(each, run(each))
+        if without_run(old) != without_run(new):
+            README.write_text(content.replace(old, new))
