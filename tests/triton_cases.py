@@ -19,10 +19,11 @@ from torch import Tensor
 from drifting_spec import PAPER, PRESETS, Readings
 from drifting_torch import DriftingLossOutput, drifting_loss
 from drifting_torch.eager import solve as eager
-from drifting_torch.kernels import available, gpu, wanted
+from drifting_torch.kernels import available, gpu
 from drifting_torch.kernels import solve as kernels_solve
-from drifting_torch.kernels.wanted import KernelsUnavailableWarning
+from drifting_torch.problem import wanted
 from drifting_torch.problem.build import problem_of
+from drifting_torch.problem.wanted import KernelsUnavailableWarning
 from drifting_torch.problem.weights import TargetWeights
 
 RELEASE = PRESETS["release"]

@@ -33,11 +33,11 @@ from drifting_torch import (
 from drifting_torch.eager import solve as eager
 from drifting_torch.kernels import gpu, launches
 from drifting_torch.kernels import solve as kernels_solve
-from drifting_torch.kernels.wanted import KernelsUnavailableWarning
 from drifting_torch.loss import distributed
 from drifting_torch.loss.output import DriftingLossOutput, output_of, outputs_of
 from drifting_torch.problem.build import problem_of
 from drifting_torch.problem.problem import Problem
+from drifting_torch.problem.wanted import KernelsUnavailableWarning
 from drifting_torch.problem.weights import TargetWeights
 
 

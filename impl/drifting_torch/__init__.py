@@ -27,7 +27,7 @@ from drifting_torch.features.vectors import (
     vectorize_feature_maps,
 )
 from drifting_torch.generator import DriftingTransformer, DriftingTransformerConfig
-from drifting_torch.kernels.wanted import KernelsUnavailableWarning
+from drifting_torch.kernels.backends import backends
 from drifting_torch.loss.all_features import (
     FeatureDriftingConfig,
     FeatureDriftingLossOutput,
@@ -38,6 +38,7 @@ from drifting_torch.loss.inventory import slot_inventory
 from drifting_torch.loss.one_feature import drifting_loss
 from drifting_torch.loss.output import DriftingLossOutput
 from drifting_torch.loss.streaming import stream_drifting_loss
+from drifting_torch.problem.wanted import KernelsUnavailableWarning
 from drifting_torch.training.config import GroupedDriftStepConfig, GroupedDriftStepOutput
 from drifting_torch.training.guidance import (
     AlphaDistribution,
@@ -72,6 +73,7 @@ __all__ = [
     "MovingAverage",
     "ReconstructionOutput",
     "SampleQueue",
+    "backends",
     "cfg_alpha_to_weight",
     "classification_weight",
     "clip_gradient_norm",

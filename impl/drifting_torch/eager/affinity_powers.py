@@ -22,6 +22,7 @@ from torch import Tensor
 
 from drifting_spec import Readings
 from drifting_torch.eager.affinity import Targets, self_entries
+from drifting_torch.eager.fused import call
 from drifting_torch.problem.readings import affinity_floor
 
 _LARGEST_POWER = 64
@@ -91,12 +92,18 @@ def fill_coefficients(distances: Tensor, kernel: Kernel, spare: Tensor, out: Ten
     row = distances.amin(-1, keepdim=True)
     lowest, highest = row.aminmax(dim=1, keepdim=True)
     middle = (lowest + highest).mul_(0.5)
+    function = call.function_for(distances, spare, out)
     for shifted in (False, True):
         column = _column(distances, row, spare[:, 0]) if shifted else None
         if not _serves(middle, highest, column, kernel):
             break
-        _fill_powers(distances, row, column, kernel, spare, out[:, 0])
         of_row = torch.sub(middle, row).mul_(kernel.rate)
+        if function is not None:
+            least = _LEAST[out.dtype]
+            if call.fill(function, distances, row, column, of_row, kernel, spare, out, least):
+                return True
+            continue
+        _fill_powers(distances, row, column, kernel, spare, out[:, 0])
         of_column = None if column is None else column * -kernel.rate
         if _balance_powers(spare, of_row, of_column, kernel, out):
             return True

@@ -6,9 +6,9 @@ from types import ModuleType
 
 import torch
 
-from drifting_torch.kernels.wanted import kernels_wanted, warn_once
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.readings import takes_geometric_mean
+from drifting_torch.problem.wanted import kernels_wanted, warn_once
 
 _LARGEST = 128
 """Samples of one kind up to which a tile of distances fits a program."""
@@ -33,6 +33,15 @@ def kernels_for(problem: Problem) -> ModuleType | None:
     if _FAILED and _shape(problem) in _FAILED:
         return None
     return _module()
+
+
+def described() -> str:
+    """Whether the Triton kernels are there, and why not."""
+    if not torch.cuda.is_available():
+        return "operators: no CUDA device"
+    if not kernels_wanted():
+        return "operators: DRIFTING_TORCH_KERNELS is off"
+    return "Triton kernels" if _module() is not None else "operators: no Triton that serves"
 
 
 def _applies(problem: Problem) -> bool:
