@@ -69,8 +69,11 @@ def measure_distances(
         found, sums = distances[chunk.groups], columns[chunk.groups]
         least = floor if floor is None or len(floor) == 1 else floor[chunk.groups]
         first = problem.positive.shape[1]
-        gram = norms is not None and chunk.targets.shape[-1] > FEW_CHANNELS
-        if gram and call.measure(chunk.targets, norms, first, least, found, sums):
+        if (
+            norms is not None
+            and chunk.targets.shape[-1] > FEW_CHANNELS
+            and call.measure(chunk.targets, norms, first, least, found, sums)
+        ):
             continue
         pair_distances(_points(problem, chunk.targets), chunk.targets, first, found, norms)
         if least is not None:
