@@ -386,3 +386,10 @@ def test_bad_switches_and_temperatures() -> None:
     x = samples(5, 3, seed=1)
     with pytest.raises(ValueError, match="temperatures is empty"):
         drifting_fields(x, x, x, (), mask_self=True)
+
+
+def test_a_configuration_can_be_replaced_in_part() -> None:
+    config = FeatureDriftingConfig(attraction=2.0, drift_normalization=False)
+    other = replace(config, repulsion=0.5)
+    assert other.ablation == replace(config.ablation, repulsion=0.5)
+    assert other == FeatureDriftingConfig(attraction=2.0, repulsion=0.5, drift_normalization=False)

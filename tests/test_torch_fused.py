@@ -139,6 +139,65 @@ def test_an_outlier_column_takes_its_own_factor(
         torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-14)
 
 
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What each call for distances says."""
+    said: list[bool] = []
+    original = call.measure
+
+    def watched(*arguments: object) -> bool:
+        said.append(original(*arguments))  # pyright: ignore[reportArgumentType] -- passed on
+        return said[-1]
+
+    monkeypatch.setattr(call, "measure", watched)
+    return said
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_distances_and_their_mean(
+    name: str, dtype: torch.dtype, measured: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S sees every distance; more than 64 rows are summed in parts."""
+    given = inputs((2, 70, 20, 7, 3, 40), dtype)
+    scale = drifting_loss(*given, readings=READINGS[name]).feature_scale
+    assert measured
+    assert all(measured)
+    monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "off")
+    plain = drifting_loss(*given, readings=READINGS[name]).feature_scale
+    close = 1e-6 if dtype == torch.float32 else 1e-13
+    torch.testing.assert_close(scale, plain, rtol=close, atol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("apart", [0.0, 1e-4])
+def test_samples_that_coincide_are_repaired(
+    apart: float, measured: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = inputs((1, 20, 20, 4, 3, 40), torch.float32, mean=10.0)
+    given[1][:, 2:6] = given[0][:, 2:6] + apart
+    fused = solved(given)[1].double()
+    assert False in measured
+    monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "off")
+    plain = solved(given)[1].double()
+    exact = solved(inputs_as(given, torch.float64))[1]
+    limit = (plain - exact).norm() * 1.5 + 3e-7 * exact.norm()
+    assert (fused - exact).norm() <= limit
+
+
+def inputs_as(
+    given: tuple[Tensor, Tensor, Tensor | None, Tensor | None], dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    generated, positive, negatives, weight = given
+    return (
+        generated.to(dtype),
+        positive.to(dtype),
+        None if negatives is None else negatives.to(dtype),
+        None if weight is None else weight.to(dtype),
+    )
+
+
 @needs_compiler
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_what_is_no_number_arrives(value: float, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,7 +201,7 @@ def test_the_config_has_one_home_for_each_choice() -> None:
 def test_from_images_to_gradients() -> None:
     """The whole chain on an ordinary module, labels grouped, the vanilla term on."""
     torch.manual_seed(0)
-    encoder = torch.nn.Conv2d(3, 4, 3, padding=1).double().requires_grad_(False)
+    encoder = torch.nn.Conv2d(3, 4, 3, padding=1).double().requires_grad_(False).eval()
     config = FeatureDriftingConfig()
     labels = torch.arange(2).repeat_interleave(5)
 

@@ -93,7 +93,12 @@ def test_a_configuration_is_strict(name: str) -> None:
     machine = {"folder", "out", "encoder", "seed", "device", "threads", "bf16", "micro_batches"}
     machine |= {"log_every", "evaluate_every", "checkpoint_every", "tensorboard", "compile"}
     machine |= {"checkpoint_activations"}
-    assert written | machine == set(ImagesSettings.__dataclass_fields__)
+    # What only ablations change stands at what changes nothing.
+    ablation: dict[str, object] = {"attraction": 1, "repulsion": 1}
+    ablation |= {"feature_normalization": True, "drift_normalization": True}
+    ablation |= {"feature_raw_drift_temperatures": None}
+    assert {key: getattr(held, key) for key in ablation} == ablation
+    assert written | machine | set(ablation) == set(ImagesSettings.__dataclass_fields__)
     missing = "ConvNeXt-V2" in configurations.path_of(name).read_text()
     assert missing == ("ConvNeXt-V2" in load_table8()[name].encoders)
 

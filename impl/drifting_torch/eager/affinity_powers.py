@@ -92,7 +92,7 @@ def fill_coefficients(distances: Tensor, kernel: Kernel, spare: Tensor, out: Ten
     row = distances.amin(-1, keepdim=True)
     lowest, highest = row.aminmax(dim=1, keepdim=True)
     middle = (lowest + highest).mul_(0.5)
-    function = call.function_for(distances, spare, out)
+    function = call.function_for("coefficients", distances, spare, out)
     for shifted in (False, True):
         column = _column(distances, row, spare[:, 0]) if shifted else None
         if not _serves(middle, highest, column, kernel):

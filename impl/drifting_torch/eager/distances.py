@@ -16,7 +16,7 @@ from drifting_torch.problem.units import units_for
 _DENSE = 8
 """Repairing pairs one by one pays while fewer than one pair in this many is to be repaired."""
 
-_FEW_CHANNELS = 4
+FEW_CHANNELS = 4
 """Up to this many channels exact distances cost no more than the Gram matrix."""
 
 
@@ -46,7 +46,7 @@ def pair_distances(
         if units is not None:
             x, y = x * units, y * units
             norms = _norms(y)
-    if norms is None or x.shape[-1] <= _FEW_CHANNELS:
+    if norms is None or x.shape[-1] <= FEW_CHANNELS:
         out.copy_(exact_distances(x, y))
     else:
         _from_gram(x, y, self_at, out, norms)

@@ -17,8 +17,9 @@ from torch import Tensor
 from drifting_spec import implements
 from drifting_torch.eager.chunks import Chunk, chunks, ordinary
 from drifting_torch.eager.coefficients import Coefficients
-from drifting_torch.eager.distances import pair_distances
+from drifting_torch.eager.distances import FEW_CHANNELS, pair_distances
 from drifting_torch.eager.drifts import Drifts, drifts_of
+from drifting_torch.eager.fused import call
 from drifting_torch.eager.statistics import (
     cross_sums,
     distance_sums,
@@ -65,12 +66,19 @@ def measure_distances(
             if problem.divides_features:
                 return None
             norms = None
-        found = distances[chunk.groups]
-        points = _points(problem, chunk.targets)
-        pair_distances(points, chunk.targets, problem.positive.shape[1], found, norms)
-        if floor is not None:
-            torch.maximum(found, floor if len(floor) == 1 else floor[chunk.groups], out=found)
-        columns[chunk.groups] = found.sum(-2)
+        found, sums = distances[chunk.groups], columns[chunk.groups]
+        least = floor if floor is None or len(floor) == 1 else floor[chunk.groups]
+        first = problem.positive.shape[1]
+        if (
+            norms is not None
+            and chunk.targets.shape[-1] > FEW_CHANNELS
+            and call.measure(chunk.targets, norms, first, least, found, sums)
+        ):
+            continue
+        pair_distances(_points(problem, chunk.targets), chunk.targets, first, found, norms)
+        if least is not None:
+            torch.maximum(found, least, out=found)
+        sums.copy_(found.sum(-2))
     columns = columns.view(labels, vectors, -1)
     return distances, distance_sums(problem, distances, columns, unit)
 

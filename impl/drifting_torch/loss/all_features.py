@@ -55,10 +55,9 @@ class FeatureDriftingConfig:
         Of the GPU kernels' products, as in :func:`drifting_loss`.
     raw_drift_temperatures
         τ's of the vanilla term; ``temperatures`` if None, as in the paper.
-    ablation
-        Factors on attraction and repulsion, S or λ left out: none of it is the paper's. Set by the
-        keywords ``attraction``, ``repulsion``, ``feature_normalization`` and
-        ``drift_normalization`` of :func:`drifting_loss`, for all terms alike.
+    attraction, repulsion, feature_normalization, drift_normalization
+        Factors on V⁺ and V⁻, S or λ left out, as in :func:`drifting_loss`, for all terms alike: for
+        ablations, none of it is the paper's.
 
     The keywords ``temperature_aggregation``, ``scale_temperature_by_sqrt_channels`` and
     ``share_location_normalization`` set the readings ``temperature_aggregation``,
@@ -73,7 +72,10 @@ class FeatureDriftingConfig:
     process_group: ProcessGroup | str | None
     precision: str
     raw_drift_temperatures: tuple[float, ...] | None
-    ablation: Ablation
+    attraction: float
+    repulsion: float
+    feature_normalization: bool
+    drift_normalization: bool
 
     def __init__(
         self,
@@ -112,6 +114,7 @@ class FeatureDriftingConfig:
                 f"raw_drift_loss_weight is {raw_drift_loss_weight}, expected a finite number of at "
                 "least 0"
             )
+        ablation = Ablation(attraction, repulsion, feature_normalization, drift_normalization)
         values: dict[str, object] = {
             "temperatures": check_temperatures(temperatures),
             "vectorization": vectorization or FeatureVectorizationConfig(readings=readings),
@@ -121,10 +124,20 @@ class FeatureDriftingConfig:
             "process_group": process_group,
             "precision": check_precision(precision),
             "raw_drift_temperatures": _own_temperatures(raw_drift_temperatures),
-            "ablation": Ablation(attraction, repulsion, feature_normalization, drift_normalization),
+            "attraction": ablation.attraction,
+            "repulsion": ablation.repulsion,
+            "feature_normalization": ablation.feature_normalization,
+            "drift_normalization": ablation.drift_normalization,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def ablation(self) -> Ablation:
+        """What is changed on purpose."""
+        return Ablation(
+            self.attraction, self.repulsion, self.feature_normalization, self.drift_normalization
+        )
 
     @classmethod
     def paper(cls) -> FeatureDriftingConfig:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drifting_torch.eager.fused import compiler
+from drifting_torch.problem.thresholds import near
 from drifting_torch.problem.wanted import kernels_wanted, warn_once
 
 if TYPE_CHECKING:
@@ -18,14 +19,24 @@ if TYPE_CHECKING:
 
 _NAME = "the compiled CPU kernel"
 
-_FUNCTIONS = {
-    torch.float32: "drifting_coefficients_float",
-    torch.float64: "drifting_coefficients_double",
-}
+_TYPES = {torch.float32: "float", torch.float64: "double"}
+
+
+class _Distances(ctypes.Structure):
+    """``struct Distances`` of chunk.cpp, field by field."""
+
+    _fields_ = (
+        *(
+            (name, ctypes.c_int64)
+            for name in ("groups", "rows", "columns", "own", "shared_floor", "threads")
+        ),
+        ("threshold", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("squares", "floor", "values", "sums")),
+    )
 
 
 class _Call(ctypes.Structure):
-    """``struct Call`` of coefficients.cpp, field by field."""
+    """``struct Call`` of chunk.cpp, field by field."""
 
     _fields_ = (
         *(
@@ -88,13 +99,16 @@ def library() -> Library:
     return _STATE["library"]
 
 
-def function_for(*tensors: Tensor) -> Callable[[object], int] | None:
-    """The compiled function that takes these tensors, None where PyTorch's operators must."""
+def function_for(stage: str, *tensors: Tensor) -> Callable[[object], int] | None:
+    """The compiled function of ``distances`` or ``coefficients`` that takes these tensors.
+
+    None where PyTorch's operators must.
+    """
     dtype = tensors[0].dtype
-    if dtype not in _FUNCTIONS or not all(_plain(each, dtype) for each in tensors):
+    if dtype not in _TYPES or not all(_plain(each, dtype) for each in tensors):
         return None
     loaded = library().loaded
-    return None if loaded is None else loaded[_FUNCTIONS[dtype]]
+    return None if loaded is None else loaded[f"drifting_{stage}_{_TYPES[dtype]}"]
 
 
 def _plain(tensor: Tensor, dtype: torch.dtype) -> bool:
@@ -106,6 +120,39 @@ def _plain(tensor: Tensor, dtype: torch.dtype) -> bool:
         and tensor.is_contiguous()
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore
     )
+
+
+def measure(
+    targets: Tensor, norms: Tensor, own: int, floor: Tensor | None, out: Tensor, sums: Tensor
+) -> bool:
+    """Fill ``out`` [B, N, M] with distances, and ``sums`` [B, M], float64, with those over rows.
+
+    From the targets [B, M, C], centred, with their ``norms`` [B, M]; rows are the N targets from
+    column ``own`` on. ``floor`` [B, 1, 1], or of one element, is the least distance. False, with
+    nothing of use in ``out``, where samples are too close for a Gram matrix or nothing is compiled.
+    """
+    plain = sums.dtype == torch.float64 and _plain(sums, torch.float64)
+    function = function_for("distances", out) if plain else None
+    if function is None:
+        return False
+    groups, rows, columns = out.shape
+    squares = norms.square().contiguous()
+    floor = None if floor is None else floor.to(out.dtype).contiguous()
+    torch.bmm(targets.narrow(1, own, rows), targets.mT, out=out)
+    call = _Distances(
+        groups,
+        rows,
+        columns,
+        own,
+        floor is None or floor.numel() == 1,
+        min(torch.get_num_threads(), groups),
+        near(out.dtype),
+        squares.data_ptr(),
+        None if floor is None else floor.data_ptr(),
+        out.data_ptr(),
+        sums.data_ptr(),
+    )
+    return bool(function(ctypes.byref(call)))
 
 
 def fill(

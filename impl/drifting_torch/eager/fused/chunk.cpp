@@ -1,7 +1,8 @@
-// Algorithm 2's coefficients of a chunk of groups, from distances, in two passes over each group.
+// What lies between the matrix products of a chunk of groups: distances from products of samples,
+// and Algorithm 2's coefficients from distances, each in two passes over a group.
 //
-// It computes what affinity_powers.py computes with PyTorch's operators (the formulas are in its
-// docstring), an N x M block at a time that stays in cache:
+// The coefficients are what affinity_powers.py computes with PyTorch's operators (the formulas are
+// in its docstring), an N x M block at a time that stays in cache:
 //   first pass:  E = exp(-(d - rho - theta) * rate), the powers E^k, the sums of rows and columns;
 //   second pass: the powers again, the factors of row and column, floor, weights and the balance.
 // No header of PyTorch: a plain C interface for ctypes. Must not be compiled with -ffast-math:
@@ -11,6 +12,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 #include <vector>
 
@@ -289,6 +291,86 @@ int coefficients(const Call& call) {
 }
 
 }  // namespace
+
+// Distances of a chunk from the products of its samples, in place.
+struct Distances {
+  std::int64_t groups, rows, columns, own;  // B, N, M, the column of the first row's own entry
+  std::int64_t shared_floor, threads;
+  double threshold;     // least share of a squared distance in the largest squares' sum
+  const void* squares;  // [B, M]: squared norms of the targets; the rows' own are among them
+  const void* floor;    // [B] or [1], or null: least distance
+  void* values;         // [B, N, M]: products <x, y>, which distances take the place of
+  double* sums;         // [B, M]: distances summed over rows
+};
+
+namespace {
+
+// Returns whether no two samples but a sample and itself are so close that products cannot tell.
+template <typename Number>
+bool measure(const Distances& call, std::int64_t group, std::vector<Number>& part) {
+  const std::int64_t rows = call.rows, columns = call.columns;
+  Number* values = static_cast<Number*>(call.values) + group * rows * columns;
+  const Number* squares = static_cast<const Number*>(call.squares) + group * columns;
+  const Number infinity = std::numeric_limits<Number>::infinity();
+  Number largest = 0, largest_own = 0, least = infinity;
+#pragma omp simd reduction(max : largest)
+  for (std::int64_t m = 0; m < columns; ++m) largest = squares[m] > largest ? squares[m] : largest;
+  for (std::int64_t n = 0; n < rows; ++n) {
+    const Number own = squares[call.own + n];
+    largest_own = own > largest_own ? own : largest_own;
+    Number* value = values + n * columns;
+    Number smallest = infinity;
+#pragma omp simd
+    for (std::int64_t m = 0; m < columns; ++m) value[m] = (own + squares[m]) - 2 * value[m];
+    value[call.own + n] = infinity;
+#pragma omp simd reduction(min : smallest)
+    for (std::int64_t m = 0; m < columns; ++m) smallest = value[m] < smallest ? value[m] : smallest;
+    least = smallest < least ? smallest : least;
+  }
+  if (!(least > (largest + largest_own) * Number(call.threshold))) return false;
+  const Number floor =
+      call.floor ? static_cast<const Number*>(call.floor)[call.shared_floor ? 0 : group] : Number(0);
+  double* sums = call.sums + group * columns;
+  std::fill(sums, sums + columns, 0.0);
+  constexpr std::int64_t kBlock = 64;  // rows that are summed in the distances' own precision
+  for (std::int64_t begin = 0; begin < rows; begin += kBlock) {
+    std::fill(part.begin(), part.end(), Number(0));
+    const std::int64_t end = std::min(begin + kBlock, rows);
+    for (std::int64_t n = begin; n < end; ++n) {
+      Number* value = values + n * columns;
+      Number* into = part.data();
+      value[call.own + n] = 0;
+#pragma omp simd
+      for (std::int64_t m = 0; m < columns; ++m) {
+        const Number distance = std::sqrt(value[m]);
+        const Number kept = distance < floor ? floor : distance;
+        value[m] = kept;
+        into[m] += kept;
+      }
+    }
+    for (std::int64_t m = 0; m < columns; ++m) sums[m] += static_cast<double>(part[m]);
+  }
+  return true;
+}
+
+template <typename Number>
+int distances(const Distances& call) {
+  int served = 1;
+#pragma omp parallel num_threads(call.threads) reduction(&& : served) if (call.threads > 1)
+  {
+    std::vector<Number> part(call.columns);
+#pragma omp for schedule(static)
+    for (std::int64_t index = 0; index < call.groups; ++index)
+      served = served && measure<Number>(call, index, part);
+  }
+  return served;
+}
+
+}  // namespace
+
+// 1 where `values` and `sums` are filled, 0, with nothing of use in them, where samples coincide.
+extern "C" int drifting_distances_float(const Distances* call) { return distances<float>(*call); }
+extern "C" int drifting_distances_double(const Distances* call) { return distances<double>(*call); }
 
 // 1 where `out` is filled, 0 where a sum held too little.
 extern "C" int drifting_coefficients_float(const Call* call) { return coefficients<float>(*call); }
