@@ -70,18 +70,29 @@ def solved(
     return found.per_label.detach(), leaf.grad, found.drift_scale
 
 
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What each call of the compiled kernel says."""
+def watched(name: str, monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What each call of the compiled kernel's stage says from now on."""
     said: list[bool] = []
-    original = call.fill
+    original = getattr(call, name)
 
-    def watched(*arguments: object) -> bool:
-        said.append(original(*arguments))  # pyright: ignore[reportArgumentType] -- passed on
+    def watching(*arguments: object) -> bool:
+        said.append(original(*arguments))
         return said[-1]
 
-    monkeypatch.setattr(call, "fill", watched)
+    monkeypatch.setattr(call, name, watching)
     return said
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What each call for coefficients says."""
+    return watched("fill", monkeypatch)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """What each call for distances says."""
+    return watched("measure", monkeypatch)
 
 
 @needs_compiler
@@ -137,20 +148,6 @@ def test_an_outlier_column_takes_its_own_factor(
     monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "off")
     for one, two in zip(fused, solved(given), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-14)
-
-
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What each call for distances says."""
-    said: list[bool] = []
-    original = call.measure
-
-    def watched(*arguments: object) -> bool:
-        said.append(original(*arguments))  # pyright: ignore[reportArgumentType] -- passed on
-        return said[-1]
-
-    monkeypatch.setattr(call, "measure", watched)
-    return said
 
 
 @needs_compiler
@@ -221,16 +218,12 @@ def test_threads_change_no_bit() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = call_coefficients(given)
+        one = solved(given)[1]
         torch.set_num_threads(2)
-        two = call_coefficients(given)
+        two = solved(given)[1]
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(one, two, rtol=0, atol=0)
-
-
-def call_coefficients(given: tuple[Tensor, Tensor, Tensor | None, Tensor | None]) -> Tensor:
-    return solved(given)[1]
 
 
 @pytest.fixture

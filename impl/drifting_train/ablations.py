@@ -119,10 +119,11 @@ def lines_of(row: Row, values: dict[str, float], first: dict[str, float]) -> str
     if reported is not None and whole is not None and row is not ROWS[0]:
         found = (first[MEASURES[0]], values[MEASURES[0]])
         against = verdict((whole, reported), found)
-    return _line([row.name, *shown, "" if reported is None else f"{reported:g}", against])
+    return table_line([row.name, *shown, "" if reported is None else f"{reported:g}", against])
 
 
-def _line(cells: Sequence[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
+    """One line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
@@ -131,7 +132,7 @@ def heading(real: dict[str, float]) -> list[str]:
     names = ["Fréchet", "accuracy", "precision", "recall", "spread"]
     cells = ["", *names, "paper's FID", "than the first"]
     of_real = ["test images", *(f"{real[f'{name}_real']:.3f}" for name in MEASURES), "", ""]
-    return [_line(cells), _line(["---"] * len(cells)), _line(of_real)]
+    return [table_line(cells), table_line(["---"] * len(cells)), table_line(of_real)]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from drifting_train.ablations import evaluations
+from drifting_train.ablations import evaluations, table_line
 from drifting_train.errors import TrainError
 from drifting_train.options import Parser
 from drifting_train.toy2d import ToySettings
@@ -58,7 +58,7 @@ def line_of(toy: Toy, runs: Sequence[Sequence[dict[str, float]]]) -> str:
         served,
         between,
     ]
-    return f"| {' | '.join(shown)} |"
+    return table_line(shown)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -118,7 +118,7 @@ def _plain(tensor: Tensor, dtype: torch.dtype) -> bool:
         and tensor.device.type == "cpu"
         and tensor.dtype == dtype
         and tensor.is_contiguous()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore
+        and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] -- nothing public tells
     )
 
 
