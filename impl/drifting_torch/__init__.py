@@ -27,12 +27,12 @@ from drifting_torch.features.vectors import (
     vectorize_feature_maps,
 )
 from drifting_torch.generator import DriftingTransformer, DriftingTransformerConfig
-from drifting_torch.kernels.backends import backends
 from drifting_torch.loss.all_features import (
     FeatureDriftingConfig,
     FeatureDriftingLossOutput,
     feature_space_drifting_loss,
 )
+from drifting_torch.loss.backends import backends
 from drifting_torch.loss.field import DriftingFields, drifting_field, drifting_fields
 from drifting_torch.loss.inventory import slot_inventory
 from drifting_torch.loss.one_feature import drifting_loss

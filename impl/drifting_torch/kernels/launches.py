@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
-from drifting_torch.eager.solve import per_entry
 from drifting_torch.kernels.tiles import tiling
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.readings import (
@@ -27,6 +26,7 @@ from drifting_torch.problem.readings import (
     least_drift_scale,
     least_scales,
     mask_logits,
+    per_entry,
     root_scaled,
 )
 from drifting_torch.problem.thresholds import CANCELLED, near
