@@ -212,6 +212,12 @@ def test_the_product_is_formed_at_once(reason: str, monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(gradient, other, rtol=1e-10, atol=1e-14)
 
 
+def added_up(sums: list[Tensor | None]) -> Tensor | None:
+    """Two processes' sums as both receive them."""
+    one, two = sums
+    return None if one is None or two is None else one + two
+
+
 @pytest.mark.parametrize("name", ["paper", "release", "per label", "each vector"])
 def test_traces_of_many_processes(name: str) -> None:
     """Two processes' sums, added up by hand, lead to the loss of one that has all labels."""
@@ -222,20 +228,14 @@ def test_traces_of_many_processes(name: str) -> None:
     (gradient,) = torch.autograd.grad(alone.per_label.sum(), leaf)
     parts = slice(0, 1), slice(1, 3)
     runs = [
-        eager.solving(
+        eager.Stages(
             problem_of(leaf[part], positive[part], None, TargetWeights(), **kind), many=True
         )
         for part in parts
     ]
-    arriving, solutions = None, list[eager.Solution]()
-    while not solutions:
-        sums: list[Tensor] = []
-        for run in runs:
-            try:
-                sums.append(run.send(arriving))  # pyright: ignore[reportArgumentType] -- None starts it
-            except StopIteration as end:
-                solutions.append(end.value)
-        arriving = sums[0] + sums[1] if sums else None
+    across = added_up([run.measure() for run in runs])
+    across = added_up([run.scale(across) for run in runs])
+    solutions = [run.finish(across) for run in runs]
     for solution, part in zip(solutions, parts, strict=True):
         assert solution.slope.targets
         assert solution.loss is not None

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
 from drifting_torch import DriftingLossOutput, drifting_loss
-from drifting_torch.eager import solve as eager
 from drifting_torch.kernels import available, gpu
-from drifting_torch.kernels import solve as kernels_solve
+from drifting_torch.loss.together import alone
 from drifting_torch.problem import wanted
 from drifting_torch.problem.build import problem_of
+from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.wanted import KernelsUnavailableWarning
 from drifting_torch.problem.weights import TargetWeights
 
@@ -176,7 +176,7 @@ def test_features_of_low_precision(dtype: torch.dtype) -> None:
             temperatures=TEMPERATURES,
             readings=PAPER,
         )
-        solution = kernels_solve.alone(replace(problem, dtype=kind))
+        solution = alone(replace(problem, dtype=kind))
         results.append((solution.per_label.double(), solution.slope.whole().double()))
     (found, slope), (exact, other) = results
     torch.testing.assert_close(found, exact, rtol=5e-6, atol=0)
@@ -245,7 +245,7 @@ def test_distances_at_their_floor() -> None:
     agree({key: 1e-5 * value for key, value in given.items()}, RELEASE)
 
 
-def problem(given: dict[str, Any]) -> eager.Problem:
+def problem(given: dict[str, Any]) -> Problem:
     given = {"unconditional": None, "unconditional_weight": None} | given
     samples = {key: value for key, value in given.items() if not key.endswith("_weight")}
     weights = TargetWeights(given.get("unconditional_weight"))

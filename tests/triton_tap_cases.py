@@ -6,7 +6,10 @@ Run by ``test_torch_triton.py``, as ``triton_cases`` is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -30,11 +33,9 @@ from drifting_torch import (
     feature_space_drifting_loss,
     stream_drifting_loss,
 )
-from drifting_torch.eager import solve as eager
-from drifting_torch.kernels import gpu, launches
+from drifting_torch.kernels import available, gpu, launches
 from drifting_torch.kernels import solve as kernels_solve
-from drifting_torch.loss import distributed
-from drifting_torch.loss.output import DriftingLossOutput, output_of, outputs_of
+from drifting_torch.loss.output import DriftingLossOutput, outputs_of
 from drifting_torch.problem.build import problem_of
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.wanted import KernelsUnavailableWarning
@@ -332,20 +333,19 @@ def test_five_launches_a_tap(readings: Readings, monkeypatch: pytest.MonkeyPatch
     assert sorted(set(one) - set(KERNELS)) == ["cat", "full_like", "new_ones", "stack", "sum"]
 
 
-def driven(runs: list[Any]) -> list[Any]:
-    """Run processes side by side, adding up what they yield."""
-    arriving: list[Any] = [None] * len(runs)
-    while True:
-        sums: list[Tensor] = []
-        ended: list[Any] = []
-        for run, value in zip(runs, arriving, strict=True):
-            try:
-                sums.append(run.send(value)[0])
-            except StopIteration as end:
-                ended.append(end.value)
-        if ended:
-            return ended
-        arriving = [[sum(sums)]] * len(runs)
+class Exchange:
+    """Adds up what two processes, each in a thread of its own, hand in."""
+
+    def __init__(self) -> None:
+        self.barrier = Barrier(2, timeout=60)
+        self.parts: dict[int, Mapping[str, Tensor]] = {}
+
+    def added(self, rank: int, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        self.parts[rank] = sums
+        self.barrier.wait()
+        totals = {key: self.parts[0][key] + self.parts[1][key] for key in sums}
+        self.barrier.wait()
+        return totals
 
 
 @on_gpu
@@ -394,7 +394,7 @@ SHARDS = {
 def test_two_processes(name: str, failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Labels on two processes, one of which has others' samples, in float64 and by the kernels.
 
-    The first is eager and has no unconditional samples; a kernel of the second fails. Their
+    The first has no unconditional samples; a kernel of the second fails. Their
     average gradient, the loss and the statistics are those of one process with all labels.
     """
     sets = tap({"one": 2}, (4, 5, 3), 9, labels=3)
@@ -412,17 +412,13 @@ def test_two_processes(name: str, failing: str, monkeypatch: pytest.MonkeyPatch)
     second = problem_of(
         pieces[1], positive[parts[1]], other[parts[1]], TargetWeights(own[parts[1]]), **chosen
     )
-    (bucket,) = kernels_solve.gathered([("", second)])
-    runs = [
-        distributed._singly(eager.solving(first, many=True)),
-        kernels_solve.solving(bucket, many=True, processes=2),
-    ]
+    problems = [replace(first, dtype=torch.float64), second]
     if failing != "none":
         monkeypatch.setattr(gpu, failing, Failing())
         with pytest.warns(KernelsUnavailableWarning):
-            found = finished(runs, bucket, pieces, first)
+            found = finished(pieces, problems)
     else:
-        found = finished(runs, bucket, pieces, first)
+        found = finished(pieces, problems)
     for each in found:
         torch.testing.assert_close(each.loss.double(), exact.loss, rtol=1e-5, atol=0)
     gradient = torch.cat([each.grad for each in pieces if each.grad is not None]) / 2
@@ -430,11 +426,17 @@ def test_two_processes(name: str, failing: str, monkeypatch: pytest.MonkeyPatch)
     assert float((gradient - leaf.grad).norm()) <= 1e-5 * float(leaf.grad.norm())
 
 
-def finished(
-    runs: list[Any], bucket: kernels_solve.Bucket, pieces: list[Tensor], first: Problem
-) -> list[DriftingLossOutput]:
-    one, two = driven(runs)
-    found = [output_of(pieces[0], first, one, 2), outputs_of(bucket, {"": pieces[1]}, two)[""]]
+def finished(pieces: list[Tensor], problems: list[Problem]) -> list[DriftingLossOutput]:
+    """The outputs of two processes, after their backward passes."""
+    exchange = Exchange()
+    assert [available.kernels_for(each) is None for each in problems] == [True, False]
+
+    def process(rank: int) -> DriftingLossOutput:
+        asked = {"": (pieces[rank], problems[rank])}
+        return outputs_of(asked, 2, partial(exchange.added, rank))[""]
+
+    with ThreadPoolExecutor(2) as threads:
+        found = [*threads.map(process, range(2))]
     for each in found:
         each.loss.backward()
     return found

@@ -120,10 +120,12 @@ def launched(
         distances, gram, means, units, crossed=launches.crossed
     )
     drift = launches.drift(products, mean=True)
-    arriving = list(drift[3].unbind())
+    arriving = list(drift.losses.unbind())
     outs = [torch.empty_like(each.generated) for each in problems]
-    kept = Kept(distances, means, normalizers, units, drift[1])
-    launches.gradient(kept, drift[4], range(len(problems)), arriving, [None] * len(problems), outs)
+    kept = Kept(distances, means, normalizers, units, drift.inverses)
+    launches.gradient(
+        kept, drift.shares, range(len(problems)), arriving, [None] * len(problems), outs
+    )
     return calls
 
 

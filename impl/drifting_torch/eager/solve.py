@@ -7,9 +7,10 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
+from dataclasses import replace
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ from drifting_torch.problem.readings import (
     inverse_drift_scale,
     inverse_scales,
     loss_dtype,
+    over_labels,
     per_entry,
 )
 from drifting_torch.problem.slope import Slope
@@ -93,64 +95,116 @@ def _distance_floor(problem: Problem) -> Tensor | None:
     return floor * problem.units.to(problem.dtype).view(-1, 1, 1)
 
 
-@implements("EQ-26", "A6-mse", "A5-sum")
-def solving(problem: Problem, *, many: bool = False) -> Generator[Tensor, Tensor, Solution]:
-    """Solve a problem, yielding sums over this process's labels, to be sent those over all.
+class _Measured(NamedTuple):
+    """What :meth:`Stages.measure` leaves: distances, and the sums that S is made of.
 
-    With ``many``, it yields twice: what S needs, then what λ and the loss need (once, under
-    readings by which labels share nothing: the loss). Who drives it adds up over the processes.
-    Without ``many`` it yields nothing.
+    ``problem`` has the units that it needs; S and the sums are in ``unit``.
     """
-    readings = problem.readings
-    across = many and readings.statistics_scope == "batch"
-    gathered = chunks(problem)
-    measured = measure_distances(problem, gathered)
-    unit: Tensor | float = 1.0
-    if measured is None:
-        problem = with_units(problem)
+
+    problem: Problem
+    gathered: Iterable[Chunk]
+    unit: Tensor | float
+    distances: Tensor
+    sums: Tensor
+
+
+class _Scaled(NamedTuple):
+    """What is known once the features are divided by S.
+
+    ``feature_scale`` is S, ``per_coordinate`` its reciprocal after the readings' floors, and
+    ``sums`` over ``entries`` are λ².
+    """
+
+    problem: Problem
+    feature_scale: Tensor
+    per_coordinate: Tensor
+    drifts: Drifts
+    sums: Tensor
+    entries: int
+
+    def solution(self, sums: Tensor, entries: Tensor | int) -> Solution:
+        """What the loss of these labels comes to, with the ``sums`` that λ is made of."""
+        drift_scale = (sums / entries).sqrt()
+        inverse = inverse_drift_scale(self.problem, drift_scale)
+        per_label, slope = _mean_square(self.problem, self.drifts, inverse, self.per_coordinate)
+        return Solution(per_label, slope, Statistics(self.feature_scale, drift_scale))
+
+
+class Stages:
+    """A problem on its way through ``measure``, ``scale`` and ``finish``, each run once.
+
+    With ``many`` processes the first two return sums over this process's labels, and the next is
+    handed those over all labels. They are None where processes share nothing, and always without
+    ``many``.
+    """
+
+    _measured: _Measured
+    _scaled: _Scaled
+    _solution: Solution
+
+    def __init__(self, problem: Problem, *, many: bool = False) -> None:
+        self._problem = problem
+        self._many = many
+        self._batch = problem.readings.statistics_scope == "batch"
+
+    def measure(self) -> Tensor | None:
+        """All distances; returns what S is made of [2, 1, 1|V]."""
+        across = self._many and self._batch
+        problem, unit = self._problem, 1.0
         gathered = chunks(problem)
-        # Sums over all processes are in the features' own unit: it is the only one they share.
-        unit = shared(problem, raw=across)
-        measured = measure_distances(problem, gathered, unit)
-        assert measured is not None
-    distances, sums = measured
-    del measured
-    if across and problem.divides_features:
-        sums = yield sums
-    scale = feature_scale_from(problem, sums)
-    per_coordinate, per_distance = inverse_scales(problem, scale, unit)
-    coefficients = Coefficients.of(problem, per_coordinate, per_distance, unit)
-    drifts = drifts_of(problem, gathered, distances, coefficients)
-    del distances, coefficients
-    sums, entries = drift_sums(problem, drifts.energy)
-    totals = None
-    if across:
-        totals = yield _totals(problem, sums, entries, drifts)
-        count = len(problem.temperatures)
-        sums, entries = totals[:count], totals[count]
-    drift_scale = (sums / entries).sqrt()
-    inverse = inverse_drift_scale(problem, drift_scale)
-    per_label, slope = _mean_square(problem, drifts, inverse, per_coordinate * unit)
-    del gathered, drifts
-    statistics = Statistics(scale / unit, drift_scale)
-    if not many:
-        return Solution(per_label, slope, statistics)
-    if totals is None:
-        found = yield torch.stack([per_label.sum(), torch.full_like(per_label[0], len(per_label))])
-        squares, labels = found.unbind()
-    else:
-        squares, labels = _square_of_all(problem, totals, inverse), totals[-1, 0, 0]
-    loss = squares / labels if readings.label_reduction == "mean" else squares
-    return Solution(per_label, slope, statistics, loss, labels)
+        measured = measure_distances(problem, gathered)
+        if measured is None:
+            problem = with_units(problem)
+            gathered = chunks(problem)
+            # Sums over all processes are in the features' own unit: it is the only one they share.
+            unit = shared(problem, raw=across)
+            measured = measure_distances(problem, gathered, unit)
+            assert measured is not None
+        self._measured = _Measured(problem, gathered, unit, *measured)
+        return self._measured.sums if across and problem.divides_features else None
 
+    def scale(self, totals: Tensor | None) -> Tensor | None:
+        """Divide by S and form the drifts; returns what λ and the loss are made of.
 
-def alone(problem: Problem) -> Solution:
-    """Solve a problem whose labels are all in this process."""
-    try:
-        next(solving(problem))
-    except StopIteration as end:
-        return end.value
-    raise AssertionError("a problem of one process waits for no other")
+        Where labels share nothing this is their loss, and their number.
+        """
+        problem, gathered, unit, distances, sums = self._measured
+        del self._measured
+        scale = feature_scale_from(problem, sums if totals is None else totals)
+        per_coordinate, per_distance = inverse_scales(problem, scale, unit)
+        coefficients = Coefficients.of(problem, per_coordinate, per_distance, unit)
+        drifts = drifts_of(problem, gathered, distances, coefficients)
+        del gathered, distances, coefficients
+        sums, entries = drift_sums(problem, drifts.energy)
+        scaled = _Scaled(problem, scale / unit, per_coordinate * unit, drifts, sums, entries)
+        if self._batch:
+            self._scaled = scaled
+            return _totals(scaled) if self._many else None
+        self._solution = scaled.solution(sums, entries)
+        if not self._many:
+            return None
+        per_label = self._solution.per_label
+        return torch.stack([per_label.sum(), torch.full_like(per_label[0], len(per_label))])
+
+    @implements("EQ-26", "A6-mse", "A5-sum")
+    def finish(self, totals: Tensor | None) -> Solution:
+        """Divide by λ and form the loss."""
+        if not self._batch:
+            solution = self._solution
+            if totals is None:
+                return solution
+            squares, labels = totals.unbind()
+        else:
+            scaled = self._scaled
+            del self._scaled
+            if totals is None:
+                return scaled.solution(scaled.sums, scaled.entries)
+            count = len(self._problem.temperatures)
+            solution = scaled.solution(totals[:count], totals[count])
+            squares = _square_of_all(self._problem, totals, solution.statistics.drift_scale)
+            labels = totals[-1, 0, 0]
+        loss = over_labels(self._problem.readings, squares, labels)
+        return replace(solution, loss=loss, labels=labels)
 
 
 def _mean_square(
@@ -166,21 +220,22 @@ def _mean_square(
     return squares.sum(1) * factor, slope
 
 
-def _totals(problem: Problem, sums: Tensor, entries: int, drifts: Drifts) -> Tensor:
+def _totals(scaled: _Scaled) -> Tensor:
     """What λ and the loss of all processes need [T+1+T(T−1)/2+1, 1, 1|V]; labels come last."""
-    crosses = [each.unsqueeze(0) for each in cross_sums(problem, drifts.crosses())]
+    problem, sums, entries = scaled.problem, scaled.sums, scaled.entries
+    crosses = [each.unsqueeze(0) for each in cross_sums(problem, scaled.drifts.crosses())]
     summed, labels = (
         torch.full_like(sums[:1], number) for number in (entries, problem.generated.shape[0])
     )
     return torch.cat([sums, summed, *crosses, labels])
 
 
-def _square_of_all(problem: Problem, totals: Tensor, inverse: Tensor) -> Tensor:
+def _square_of_all(problem: Problem, totals: Tensor, drift_scale: Tensor) -> Tensor:
     """Sum of ``per_label`` over the labels of all processes, from :func:`_totals`.
 
     ‖Σ V_τ/λ_τ‖² is expanded into products of two drifts, which add up before λ is known.
     """
-    count = len(problem.temperatures)
+    count, inverse = len(problem.temperatures), inverse_drift_scale(problem, drift_scale)
     squares = (totals[:count].sqrt() * inverse).square().sum()
     if problem.readings.temperature_aggregation == "sum_drifts_then_mse":
         for index, (one, two) in enumerate(combinations(range(count), 2)):
@@ -194,17 +249,13 @@ class DriftingLossFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride] -- the arguments are ours
-        ctx: Any, change: Tensor, problem: Problem, solution: Solution | None
+        ctx: Any, change: Tensor, problem: Problem, solution: Solution
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute everything that is not there yet; keep what the backward pass multiplies.
+        """Hand out what was found; keep what the backward pass multiplies.
 
         ``change`` [L, N, V, C] leads to the generated samples (``derivatives.change_of``).
         """
-        generated = problem.generated
-        if solution is None:
-            with torch.autocast(generated.device.type, enabled=False):
-                solution = alone(problem)
-        statistics = solution.statistics
+        generated, statistics = problem.generated, solution.statistics
         outputs = tuple(
             value.to(loss_dtype(generated))
             for value in (solution.per_label, statistics.feature_scale, statistics.drift_scale)

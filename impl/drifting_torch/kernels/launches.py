@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -79,8 +79,41 @@ def _aligned(problem: Problem) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class Kept:
+class Measured(NamedTuple):
+    """Distances [groups, N+1, M], inner products, means [groups, C], and what S is made of.
+
+    The last row of distances is that from the mean of the group's generated samples. ``gram``
+    [groups, P+U, P+U] is written where traces pay, else it is ``distances`` again.
+    ``sums`` [2, groups] are weighted distances and weights.
+    """
+
+    distances: Tensor
+    gram: Tensor
+    means: Tensor
+    sums: Tensor
+
+
+class Correlated(NamedTuple):
+    """What makes coefficients of distances [groups, T, 3N + M], and products of two drifts.
+
+    The products [pairs, groups] are squares, and those of two different drifts where asked for.
+    """
+
+    normalizers: Tensor
+    products: Tensor
+
+
+class Drift(NamedTuple):
+    """λ and its reciprocal [T·cells], ``per_label`` [S, L], the losses and shares [S]."""
+
+    drift_scale: Tensor
+    inverses: Tensor
+    per_label: Tensor
+    losses: Tensor
+    shares: Tensor
+
+
+class Kept(NamedTuple):
     """What the backward pass needs besides the inputs."""
 
     distances: Tensor
@@ -112,6 +145,7 @@ class Launches:
         self.labels, self.count, _, self.channels = first.generated.shape
         self.positives = first.positive.shape[1]
         self.others = 0 if first.unconditional is None else first.unconditional.shape[1]
+        self.mean = self.readings.label_reduction == "mean"
         self.batch = self.readings.statistics_scope == "batch"
         self.shared = self.readings.location_sharing != "none"
         self.vectors = [each.generated.shape[2] for each in self.problems]
@@ -195,11 +229,8 @@ class Launches:
         }
 
     @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
-    def measure(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Distances [groups, N+1, M], inner products, means [groups, C], and what S is made of.
-
-        The last row are the targets' distances from the mean of the group's generated samples.
-        """
+    def measure(self) -> Measured:
+        """All distances, and what S is made of."""
         groups, problem = sum(self.groups), self.problems[0]
         distances = self._empty(groups, self.count + 1, problem.targets)
         rest = self.positives + self.others
@@ -224,7 +255,7 @@ class Launches:
             THRESHOLD=near(torch.float32),
             **self._shaped("measure"),
         )
-        return distances, gram, means, sums
+        return Measured(distances, gram, means, sums)
 
     def _statistics(self) -> dict[str, Any]:
         """What the two small kernels share."""
@@ -309,11 +340,8 @@ class Launches:
     @implements("EQ-22", "EQ-23", "A6-tau", "ALG2-10")
     def correlate(
         self, distances: Tensor, gram: Tensor, means: Tensor, units: Tensor, *, crossed: bool
-    ) -> tuple[Tensor, Tensor]:
-        """What makes coefficients of distances [groups, T, 3N + M], and products of two drifts.
-
-        The products [pairs, groups] are squares, and with ``crossed`` all others too.
-        """
+    ) -> Correlated:
+        """The softmaxes' sums, and products of drifts, ``crossed`` for those of two different."""
         groups = sum(self.groups)
         products = self._empty(self.pairs, groups, dtype=torch.float64)
         width = 3 * self.count + self.problems[0].targets
@@ -339,13 +367,14 @@ class Launches:
             CANCELLED=CANCELLED,
             **self._shaped("correlate"),
         )
-        return normalizers, products
+        return Correlated(normalizers, products)
 
     def drift_sums(self, products: Tensor) -> list[Tensor]:
         """What λ and the loss need of this process [pairs + 2, 1, 1|V], for each feature."""
         rows = self.pairs + 2
         totals = self._empty(rows * sum(self.cells), dtype=torch.float64)
-        self._drift(products, totals, [totals] * 5, adding=True, given=False, mean=False)
+        nowhere = Drift(totals, totals, totals, totals, totals)
+        self._drift(products, totals, nowhere, adding=True, given=False, mean=False)
         return self._split(totals, rows)
 
     def drift(
@@ -355,18 +384,15 @@ class Launches:
         *,
         mean: bool,
         processes: int = 1,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """λ and its reciprocal [T·cells], ``per_label`` [S, L], the losses and shares [S].
-
-        ``totals`` are those of all ``processes``.
-        """
+    ) -> Drift:
+        """λ and the loss, by the ``totals`` of all ``processes`` if given."""
         cells, features = self.temperatures * sum(self.cells), len(self.problems)
-        found = (
-            self._empty(cells),
-            self._empty(cells),
-            self._empty(features, self.labels),
-            self._empty(features),
-            self._empty(features),
+        found = Drift(
+            drift_scale=self._empty(cells),
+            inverses=self._empty(cells),
+            per_label=self._empty(features, self.labels),
+            losses=self._empty(features),
+            shares=self._empty(features),
         )
         known = products if totals is None else totals
         stage = {"adding": False, "given": totals is not None, "mean": mean}
@@ -385,7 +411,7 @@ class Launches:
         self,
         products: Tensor,
         totals: Tensor,
-        found: Sequence[Tensor],
+        found: Drift,
         *,
         processes: int = 1,
         **stage: bool,
@@ -412,18 +438,13 @@ class Launches:
     def _factors(self, segments: Iterable[int]) -> list[float]:
         return self._padded([per_entry(self.problems[index]) for index in segments])
 
-    def outcome(
-        self,
-        feature_scale: Tensor,
-        drift: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
-    ) -> Results:
+    def outcome(self, feature_scale: Tensor, drift: Drift) -> Results:
         """What was found, one tensor a feature."""
-        drift_scale, _, per_label, losses, _ = drift
         return Results(
-            [*losses.unbind()],
-            [*per_label.unbind()],
+            [*drift.losses.unbind()],
+            [*drift.per_label.unbind()],
             [each[0] for each in self._split(feature_scale, 1)],
-            self._split(drift_scale, self.temperatures),
+            self._split(drift.drift_scale, self.temperatures),
         )
 
     @implements("EQ-A6tau", "A6-order")
@@ -435,13 +456,11 @@ class Launches:
         of_loss: Sequence[Tensor | None],
         of_label: Sequence[Tensor | None],
         outs: Sequence[Tensor],
-        *,
-        always: float = 0.0,
     ) -> None:
         """Write the gradients of ``wanted`` features into ``outs`` [L, N, V, C].
 
         ``of_loss`` and ``of_label`` hold what arrives at the loss and at ``per_label`` of each of
-        all features; ``always`` arrives at every label besides.
+        all features.
         """
         nothing = shares
         losses = [of_loss[index] for index in wanted]
@@ -473,5 +492,4 @@ class Launches:
             given=tuple(self._told(each) for each in given),
             shares=shares,
             factor=tuple(self._factors(wanted)),
-            always=always,
         )

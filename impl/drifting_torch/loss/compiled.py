@@ -16,7 +16,7 @@ from torch import Tensor
 
 from drifting_spec import Readings
 from drifting_torch.arguments.transforms import is_func
-from drifting_torch.kernels.solve import alone
+from drifting_torch.loss.together import alone
 from drifting_torch.problem.ablation import Ablation
 from drifting_torch.problem.derivatives import Curvature, expanded, stacked, unstacked
 from drifting_torch.problem.problem import Problem

@@ -7,7 +7,8 @@ time the sums of all losses travel in one message.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 from weakref import WeakSet
 
@@ -16,12 +17,8 @@ from torch import Tensor, distributed
 from torch.distributed import ProcessGroup
 
 from drifting_torch.arguments.transforms import is_transforming
-from drifting_torch.eager.solve import solving
-from drifting_torch.kernels.solve import Bucket, Solved, gathered
-from drifting_torch.kernels.solve import solving as solving_together
-from drifting_torch.loss.output import DriftingLossOutput, output_of, outputs_of
+from drifting_torch.loss.output import DriftingLossOutput, outputs_of
 from drifting_torch.problem.problem import Problem
-from drifting_torch.problem.solution import Solution
 
 _AGREED: WeakSet[ProcessGroup] = WeakSet()
 """Groups that have compared problems once, on devices other than the CPU."""
@@ -60,15 +57,7 @@ def solve_together(
         del error  # its traceback holds this frame, and so what was found
     if validate is None and devices != {"cpu"}:
         _AGREED.add(group)  # by all alike: none of them has raised
-    problems = {key: problem for key, (_, problem) in found.items()}
-    processes = distributed.get_world_size(group)
-    buckets = gathered(problems.items())
-    with torch.no_grad(), torch.autocast(devices.pop(), enabled=False):
-        solved, solutions = _solutions(group, problems, buckets, processes)
-    outputs = {key: output_of(*found[key], each, processes) for key, each in solutions.items()}
-    for bucket, each in zip(buckets, solved, strict=True):
-        outputs |= outputs_of(bucket, {key: found[key][0] for key in bucket.keys}, each)
-    return {key: outputs[key] for key in found}
+    return outputs_of(found, distributed.get_world_size(group), partial(_reduced, group))
 
 
 def _group_of(process_group: ProcessGroup | str) -> ProcessGroup:
@@ -149,49 +138,6 @@ def _facts(found: Mapping[str, tuple[Tensor, Problem]]) -> dict[str, str]:
             f"the kind of device of generated{here}": generated.device.type,
         }
     return facts
-
-
-def _solutions(
-    group: ProcessGroup,
-    problems: Mapping[str, Problem],
-    buckets: Sequence[Bucket],
-    processes: int,
-) -> tuple[list[Solved], dict[str, Solution]]:
-    """Drive all buckets, and the problems in none, adding up over the group what they yield."""
-    together = [bucket.keys for bucket in buckets]
-    alone = sorted(set(problems).difference(*together))
-    runs: dict[tuple[str, ...], Generator[Any, Any, Any]] = {}
-    for bucket in buckets:
-        runs[tuple(bucket.keys)] = solving_together(bucket, many=True, processes=processes)
-    runs |= {(key,): _singly(solving(problems[key], many=True)) for key in alone}
-    ended: dict[tuple[str, ...], Any] = {}
-    totals: dict[str, Tensor] = {}
-    while len(ended) < len(runs):
-        sums: dict[str, Tensor] = {}
-        for keys, run in runs.items():
-            if keys not in ended:
-                try:
-                    found = run.send([totals[key] for key in keys] if totals else None)
-                    sums |= zip(keys, found, strict=True)
-                except StopIteration as end:
-                    ended[keys] = end.value
-        # Sorted, since processes may hold their features in different orders and buckets.
-        totals = _reduced(group, {key: sums[key] for key in sorted(sums)}) if sums else {}
-    solutions = {key: ended[key,] for key in alone}
-    return [ended[tuple(keys)] for keys in together], solutions
-
-
-def _singly(
-    run: Generator[Tensor, Tensor, Solution],
-) -> Generator[list[Tensor], list[Tensor], Solution]:
-    """A problem's run as that of a bucket of one."""
-    arriving: Any = None
-    while True:
-        try:
-            sums = run.send(arriving)
-        except StopIteration as end:
-            return end.value
-        (arriving,) = yield [sums]
 
 
 def _reduced(group: ProcessGroup, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -10,8 +10,7 @@ from torch import Tensor
 from drifting_spec import PAPER, Readings
 from drifting_torch.arguments.transforms import is_transformed
 from drifting_torch.kernels.available import kernels_for
-from drifting_torch.kernels.solve import gathered
-from drifting_torch.loss.output import DriftingLossOutput, outputs_of, solve_alone
+from drifting_torch.loss.output import DriftingLossOutput, outputs_of, traced_output
 from drifting_torch.problem.ablation import Ablation
 from drifting_torch.problem.build import problem_of
 from drifting_torch.problem.problem import Problem
@@ -147,11 +146,12 @@ def _solve_here(problems: Iterable[tuple[str, Tensor, Problem]]) -> dict[str, Dr
     outputs: dict[str, DriftingLossOutput | None] = {}
     waiting: dict[str, tuple[Tensor, Problem]] = {}
     for key, generated, problem in problems:
-        if is_transformed(generated) or kernels_for(problem) is None:
-            outputs[key] = solve_alone(generated, problem)
+        if is_transformed(generated):
+            outputs[key] = traced_output(generated, problem)
+        elif kernels_for(problem) is None:
+            outputs |= outputs_of({key: (generated, problem)})
         else:
             outputs[key] = None
             waiting[key] = (generated, problem)
-    for bucket in gathered((key, problem) for key, (_, problem) in waiting.items()):
-        outputs |= outputs_of(bucket, {key: waiting[key][0] for key in bucket.keys})
+    outputs |= outputs_of(waiting)
     return {key: found for key, found in outputs.items() if found is not None}

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drifting_torch.arguments.transforms import is_transformed
 from drifting_torch.eager.solve import DriftingLossFunction
-from drifting_torch.kernels.solve import Bucket, Solved, together
 from drifting_torch.loss.compiled import compiled_loss, transformed_loss
+from drifting_torch.loss.driver import Added, solve
+from drifting_torch.loss.together import together
 from drifting_torch.problem.derivatives import change_of
 from drifting_torch.problem.problem import Problem
-from drifting_torch.problem.readings import has_floor
+from drifting_torch.problem.readings import has_floor, over_labels
 from drifting_torch.problem.solution import Solution
 
 
@@ -88,14 +88,22 @@ class DriftingLossOutput:
 
 
 def outputs_of(
-    bucket: Bucket, generated: Mapping[str, Tensor], solved: Solved | None = None
+    asked: Mapping[str, tuple[Tensor, Problem]], processes: int = 1, added: Added | None = None
 ) -> dict[str, DriftingLossOutput]:
-    """A bucket's outputs, differentiable in the ``generated`` features [L, N, V, C] of each key."""
-    found = together(bucket, list(generated.values()), solved)
-    return {
-        key: _output(each, problem)
-        for key, problem, each in zip(generated, bucket.problems, found, strict=True)
-    }
+    """Solve named problems, and make them differentiable in the generated samples [L, N, V, C].
+
+    With those of other ``processes`` if ``added`` is given, which adds up over them.
+    """
+    if not asked:
+        return {}
+    problems = {key: problem for key, (_, problem) in asked.items()}
+    solved, solutions = solve(problems, processes, added)
+    outputs = {key: _output_of(*asked[key], each, processes) for key, each in solutions.items()}
+    for bucket, each in solved:
+        found = together(bucket, [asked[key][0] for key in bucket.keys], each)
+        parts = zip(bucket.keys, found, bucket.problems, strict=True)
+        outputs |= {key: _output(values, problem) for key, values, problem in parts}
+    return {key: outputs[key] for key in asked}
 
 
 def _output(values: tuple[Tensor, Tensor, Tensor, Tensor], problem: Problem) -> DriftingLossOutput:
@@ -105,32 +113,32 @@ def _output(values: tuple[Tensor, Tensor, Tensor, Tensor], problem: Problem) -> 
     return DriftingLossOutput(*values, problem.generated.shape[-1], floored, kept)
 
 
-def solve_alone(generated: Tensor, problem: Problem) -> DriftingLossOutput:
-    """The loss of one checked problem, differentiable in ``generated``."""
-    if torch.compiler.is_compiling():
-        outputs = compiled_loss(generated, problem)
-    elif is_transformed(generated):
-        outputs = transformed_loss(generated, problem)
-    else:
-        outputs = DriftingLossFunction.apply(change_of(generated), problem, None)
-    per_label, feature_scale, drift_scale = outputs
-    mean = problem.readings.label_reduction == "mean"
-    loss = per_label.mean() if mean else per_label.sum()
+def traced_output(generated: Tensor, problem: Problem) -> DriftingLossOutput:
+    """The loss of one problem as an operator, for torch.compile and torch.func."""
+    compiling = torch.compiler.is_compiling()
+    outputs = (compiled_loss if compiling else transformed_loss)(generated, problem)
+    return _of_labels(*outputs, problem)
+
+
+def _output_of(
+    generated: Tensor, problem: Problem, solution: Solution, processes: int
+) -> DriftingLossOutput:
+    """The loss of a problem that PyTorch's operators solved."""
+    parts = DriftingLossFunction.apply(change_of(generated), problem, solution)
+    per_label, feature_scale, drift_scale = parts
+    if solution.loss is None or solution.labels is None:
+        return _of_labels(per_label, feature_scale, drift_scale, problem)
+    factor = torch.full_like(solution.labels, processes)
+    factor = over_labels(problem.readings, factor, solution.labels)
+    loss = _LossOfAll.apply(per_label, solution.loss.to(per_label.dtype), factor)
     return _output((loss, per_label, feature_scale, drift_scale), problem)
 
 
-def output_of(
-    generated: Tensor, problem: Problem, solution: Solution, processes: int
+def _of_labels(
+    per_label: Tensor, feature_scale: Tensor, drift_scale: Tensor, problem: Problem
 ) -> DriftingLossOutput:
-    """The loss of a problem that was solved together with other processes."""
-    assert solution.loss is not None
-    assert solution.labels is not None
-    parts = DriftingLossFunction.apply(change_of(generated), problem, solution)
-    per_label, feature_scale, drift_scale = parts
-    factor = torch.full_like(solution.labels, processes)
-    if problem.readings.label_reduction == "mean":
-        factor = factor / solution.labels
-    loss = _LossOfAll.apply(per_label, solution.loss.to(per_label.dtype), factor)
+    """The output of a problem all of whose labels are here."""
+    loss = over_labels(problem.readings, per_label.sum(), len(per_label))
     return _output((loss, per_label, feature_scale, drift_scale), problem)
 
 

@@ -126,6 +126,11 @@ def per_entry(problem: Problem) -> float:
     return factor
 
 
+def over_labels(readings: Readings, summed: Tensor, labels: Tensor | int) -> Tensor:
+    """The mean over ``labels`` labels of what was summed over them, or the sum itself."""
+    return summed / labels if readings.label_reduction == "mean" else summed
+
+
 def compute_dtype(tensor: Tensor, readings: Readings, *, raw: bool = False) -> torch.dtype:
     """The arithmetic for features in ``tensor``: float32 or better.
 

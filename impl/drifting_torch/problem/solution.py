@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from drifting_torch.problem.slope import Slope
+
+Sums = Sequence[Tensor | None]
+"""Of each of several problems, what processes add up between two stages; None for nothing."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
+import multiprocessing
 import random
 import sys
 import time
@@ -232,18 +234,34 @@ def _sized(suspect: Suspect, source: random.Random) -> Suspect:
     return suspect.at(**sizes) if sizes else suspect
 
 
-def table(subjects: Iterable[Truth], progress: Callable[[Row], None] | None = None) -> list[Row]:
-    """What is said of each subject; ``progress`` is called with every row as it is ready."""
+def row_of(truth: Truth) -> Row:
+    """What is said of one subject."""
+    torch.set_num_threads(1)
+    started = time.process_time()
+    try:
+        outcome, said = outcome_of(truth, fingerprint(truth.adapter()))
+    except Exception as problem:
+        outcome, said = "FALSE", f"{type(problem).__name__}: {problem}"
+    return Row(truth.name, outcome, said, time.process_time() - started)
+
+
+def table(
+    subjects: Iterable[Truth], progress: Callable[[Row], None] | None = None, jobs: int = 1
+) -> list[Row]:
+    """What is said of each subject; ``progress`` is called with every row as it is ready.
+
+    With ``jobs`` above 1 the subjects are spread over so many processes; the rows keep their order.
+    """
     rows: list[Row] = []
-    for truth in subjects:
-        started = time.process_time()
-        try:
-            outcome, said = outcome_of(truth, fingerprint(truth.adapter()))
-        except Exception as problem:
-            outcome, said = "FALSE", f"{type(problem).__name__}: {problem}"
-        rows.append(Row(truth.name, outcome, said, time.process_time() - started))
-        if progress is not None:
-            progress(rows[-1])
+    with contextlib.ExitStack() as stack:
+        mapped = map(row_of, subjects)
+        if jobs > 1:
+            context = multiprocessing.get_context("spawn")
+            mapped = stack.enter_context(context.Pool(jobs)).imap(row_of, subjects)
+        for row in mapped:
+            rows.append(row)
+            if progress is not None:
+                progress(row)
     return rows
 
 
@@ -288,8 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--part", default="all", help="one part of the table (default: all)")
     parser.add_argument("--count", type=int, default=0, help="subjects drawn of a part (0: all)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: 1)")
     chosen = parser.parse_args(arguments)
-    torch.set_num_threads(1)
     source = random.Random(chosen.seed)
     false = 0
     for title, subjects in parts(source).items():
@@ -298,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         drawn = (
             source.sample(subjects, min(chosen.count, len(subjects))) if chosen.count else subjects
         )
-        rows = table(drawn, _shown)
+        rows = table(drawn, _shown, chosen.jobs)
         print(printed(title, rows), flush=True)
         false += sum(row.outcome == "FALSE" for row in rows)
     return 1 if false else 0

@@ -93,7 +93,7 @@ def gradient(
     xs, ps, us, strides, outs, firsts, bases, vectors, weight, distances, means, normalizers, units,
     rates,
     inverses, of_loss, of_label, given, shares, cells, cell_firsts,
-    count, positives, others, channels, mask, factor, always,
+    count, positives, others, channels, mask, factor,
     S: tl.constexpr, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr, C: tl.constexpr,
     T: tl.constexpr, WHOLE: tl.constexpr, ALIGNED: tl.constexpr, BATCH: tl.constexpr,
     SHARED: tl.constexpr, WEIGHTED: tl.constexpr, EXCLUDED: tl.constexpr,
@@ -103,7 +103,7 @@ def gradient(
 
     ``of_loss`` and ``of_label`` hold the gradients arriving at a feature's loss and at its labels,
     ``given`` for each segment (its place in the bucket, whether there is the one, the step of the
-    other, 0 for all the same, −1 for none, its cells); ``always`` arrives at every label. With
+    other, 0 for all the same, −1 for none, its cells). With
     ``WHOLE`` all coefficients stay in registers, else they are made for each block of channels.
     """
     program = tl.program_id(0).to(tl.int64)
@@ -130,7 +130,7 @@ def gradient(
     unit, scale = tl.load(units + cell), tl.load(units + cells + cell)
     step = number(given[2], segment, S)
     arriving = tl.load(pick(of_loss, segment, S), mask=number(given[1], segment, S) > 0, other=0.0)
-    arriving = always + arriving * tl.load(shares + number(given[0], segment, S))
+    arriving *= tl.load(shares + number(given[0], segment, S))
     at = label * tl.maximum(step, 0)
     arriving += tl.load(pick(of_label, segment, S) + at, mask=step >= 0, other=0.0)
     slope = -2.0 * pick(factor, segment, S) * scale * arriving
