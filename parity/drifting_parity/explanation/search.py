@@ -128,11 +128,17 @@ class Search:
         probes: Sequence[Probe],
         options: Sequence[Option],
         depth: int = DEPTH,
+        done: Sequence[Probe] = (),
     ) -> tuple[list[Hypothesis], list[Scored]]:
-        """Hypotheses that fit the probes with the fewest changes, and the nearest if none does."""
+        """Hypotheses that fit the probes with the fewest changes, and the nearest if none does.
+
+        ``done`` are the probes that the starts fit: they go on fitting them at other sizes.
+        """
         self._limit = self.model.evaluations + BUDGET
         layer = [self.score(start, probes) for start in starts]
-        known = set(starts)
+        if not any(item.worst <= self.tolerance for item in layer):
+            layer += self._resized(starts, probes, done)
+        known = {item.hypothesis for item in layer}
         nearest = list(layer)
         fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
         for _ in range(depth):
@@ -146,8 +152,36 @@ class Search:
             nearest += layer
             fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
         nearest.sort(key=lambda item: item.score)
-        fitting.sort(key=lambda item: item.changes(self.asked))
-        return fitting[:KEPT], nearest[:WIDTH]
+        fitting += self._variants(fitting, probes)
+        fitting.sort(key=lambda item: (item.changes(self.asked), len(item.uses)))
+        return _distinct(fitting)[:KEPT], nearest[:WIDTH]
+
+    def _variants(self, fitting: Sequence[Hypothesis], probes: Sequence[Probe]) -> list[Hypothesis]:
+        """Other variants of the deviations in use that fit as well: a later stage tells them apart.
+
+        Of a layer only the nearest are looked at in full, and one variant may crowd another out.
+        """
+        variants: list[Hypothesis] = []
+        for item in fitting[:KEPT]:
+            for use in item.uses:
+                rest = item.without(use.key)
+                for key, suspect in ALL.items():
+                    alike = suspect.id == use.suspect.id and key != use.key
+                    other = rest.with_suspect(key) if alike and suspect.reading is None else None
+                    if other is None or suspect.raises or other in fitting:
+                        continue
+                    if self.fits(other, probes):
+                        variants.append(other)
+        return variants
+
+    def _resized(
+        self, starts: Sequence[Hypothesis], probes: Sequence[Probe], done: Sequence[Probe]
+    ) -> list[Scored]:
+        """The starts at the sizes that these probes show: directions do not show every size."""
+        sized = [item for item in starts if _sizes(item)] if done else []
+        tuned = [self.tune(item, probes) for item in sized[:TUNED]]
+        fresh = dict.fromkeys(item for item in tuned if item is not None and item not in starts)
+        return [self.score(item, probes) for item in fresh if self.fits(item, done)]
 
     def _changed(
         self,
@@ -296,6 +330,20 @@ class Search:
         round_sizes = at([nice(value) for value in fitted])
         misfits = self.misfit(exact, probe), self.misfit(round_sizes, probe)
         return round_sizes if misfits[1] <= max(self.tolerance, 2 * misfits[0]) else exact
+
+
+def _distinct(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Each computation once: a suspect and a size may go by several keys."""
+    known: set[object] = set()
+    distinct: list[Hypothesis] = []
+    for item in hypotheses:
+        uses = frozenset(
+            (use.suspect.change, tuple(sorted(use.suspect.parameters.items()))) for use in item.uses
+        )
+        if (item.readings, uses) not in known:
+            known.add((item.readings, uses))
+            distinct.append(item)
+    return distinct
 
 
 def _measurable(answer: Answer | None) -> bool:
