@@ -30,7 +30,7 @@ from drifting_parity.explanation.hypothesis import Hypothesis, Option
 from drifting_parity.explanation.matrix import EXACT, read, weights_of
 from drifting_parity.explanation.model import Model, own_direction
 from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
-from drifting_parity.explanation.search import Scored, Search
+from drifting_parity.explanation.search import WIDER, Scored, Search
 from drifting_parity.explanation.stages import (
     FACTORS,
     SAME_KERNEL,
@@ -457,6 +457,9 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
             )
             fitting = [item for item in reopened if search.fits(item, done)]
         if not fitting:
+            wide = _pairs(search, track.hypotheses, of_stage, (*options_here, *options("range")))
+            fitting = [item for item in wide if search.fits(item, done)]
+        if not fitting:
             fitting = _loosely(search, track, nearest, (*done, *of_stage))
         if not fitting:
             fitting = _dialled(search, track, done, of_stage, stage)
@@ -467,6 +470,24 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
         track.settled.append(stage)
         done += of_stage
     return track
+
+
+def _pairs(
+    search: Search,
+    hypotheses: Sequence[Hypothesis],
+    probes: Sequence[Probe],
+    options_here: Sequence[Option],
+) -> list[Hypothesis]:
+    """What fits among all pairs of changes, and of the nearest of these with a third.
+
+    The search follows what comes nearer with each change; of two changes neither may come nearer
+    alone. What extremes alone bring out in the paper's loss may show beside another change.
+    """
+    everything = tuple({item.name: item for item in options_here}.values())
+    singles = [item for option in everything if (item := option.apply(hypotheses[0])) is not None]
+    starts = list(dict.fromkeys([*hypotheses, *singles]))
+    fitting, _ = search.settle(starts, probes, everything, depth=2, wider=WIDER)
+    return fitting
 
 
 def _starts(

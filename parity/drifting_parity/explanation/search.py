@@ -32,6 +32,9 @@ TUNED = 6
 BUDGET = 4000
 """Evaluations of the textbook, about 2 ms each, after which a stage tries nothing more."""
 
+WIDER = 5
+"""By how much a search that found nothing is widened: bases, those looked at, and budget."""
+
 KEPT = 8
 """How many that fit go on to the next stage."""
 
@@ -68,6 +71,7 @@ class Search:
         default_factory=dict[tuple[str, object], float]
     )
     _limit: int = 0
+    _closer: int = CLOSER
 
     def probes_of(self, stage: str) -> list[Probe]:
         """The probes of a stage that the subject answers."""
@@ -129,27 +133,32 @@ class Search:
         options: Sequence[Option],
         depth: int = DEPTH,
         done: Sequence[Probe] = (),
+        wider: int = 1,
     ) -> tuple[list[Hypothesis], list[Scored]]:
         """Hypotheses that fit the probes with the fewest changes, and the nearest if none does.
 
         ``done`` are the probes that the starts fit: they go on fitting them at other sizes.
+        ``wider`` multiplies how many are followed and looked at.
         """
-        self._limit = self.model.evaluations + BUDGET
+        self._limit = self.model.evaluations + wider * BUDGET
+        self._closer = wider * CLOSER
         layer = [self.score(start, probes) for start in starts]
         if not any(item.worst <= self.tolerance for item in layer):
             layer += self._resized(starts, probes, done)
         known = {item.hypothesis for item in layer}
         nearest = list(layer)
         fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
+        width = len(starts) if wider > 1 else WIDTH
         for _ in range(depth):
             if fitting or self.exhausted:
                 break
             layer.sort(key=lambda item: item.score)
             fresh = self._changed(
-                [item.hypothesis for item in layer[:WIDTH]], options, probes, known
+                [item.hypothesis for item in layer[:width]], options, probes, known
             )
             layer = self._scored(fresh, probes)
             nearest += layer
+            width = WIDTH
             fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
         nearest.sort(key=lambda item: item.score)
         fitting += self._variants(fitting, probes)
@@ -225,11 +234,11 @@ class Search:
             guesses.append((self.quick(item, probes, factor), index))
         guesses.sort()
         dialled = bool(probes) and probes[0].view == "dialled direction"
-        closer = guesses[:CLOSER] if dialled else guesses
+        closer = guesses[: self._closer] if dialled else guesses
         if dialled:
             # Their guesses are the rougher ones.
-            rough = [pair for pair in guesses[CLOSER:] if own_direction(fresh[pair[1]][0])]
-            closer += rough[: CLOSER // 2]
+            rough = [pair for pair in guesses[self._closer :] if own_direction(fresh[pair[1]][0])]
+            closer += rough[: self._closer // 2]
         scored = [self.score(fresh[index][0], probes) for _, index in closer]
         scored.sort(key=lambda item: item.score)
         sized = [item for item in scored if _sizes(item.hypothesis) and item.worst > self.tolerance]
