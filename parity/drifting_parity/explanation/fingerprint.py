@@ -27,7 +27,7 @@ from drifting_parity.explanation.data import (
 from drifting_parity.explanation.dials import measure
 from drifting_parity.explanation.features import settle_features
 from drifting_parity.explanation.hypothesis import Hypothesis, Option
-from drifting_parity.explanation.matrix import EXACT, read, weights_of
+from drifting_parity.explanation.matrix import EXACT, KERNEL, read, weights_of
 from drifting_parity.explanation.model import Model, own_direction
 from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
 from drifting_parity.explanation.search import WIDER, Scored, Search
@@ -481,13 +481,41 @@ def _pairs(
     """What fits among all pairs of changes, and of the nearest of these with a third.
 
     The search follows what comes nearer with each change; of two changes neither may come nearer
-    alone. What extremes alone bring out in the paper's loss may show beside another change.
+    alone. What extremes alone bring out in the paper's loss may show beside another change, and
+    every stage of the computation in a gradient that runs through it.
     """
-    everything = tuple({item.name: item for item in options_here}.values())
-    singles = [item for option in everything if (item := option.apply(hypotheses[0])) is not None]
+    here = tuple({item.name: item for item in options_here}.values())
+    base = hypotheses[0]
+    singles = [item for option in here if (item := option.apply(base)) is not None]
     starts = list(dict.fromkeys([*hypotheses, *singles]))
-    fitting, _ = search.settle(starts, probes, everything, depth=2, wider=WIDER)
+    fitting, _ = search.settle(starts, probes, here, depth=2, wider=WIDER)
+    attached = [item for item in singles if _attached(item)]
+    if fitting or not attached or _kernel_seen(search, probes[0]):
+        return fitting
+    everything = {item.name: item for item in (*all_options(), *here)}
+    fitting, _ = search.settle(attached, probes, tuple(everything.values()), depth=2, wider=WIDER)
     return fitting
+
+
+def _kernel_seen(search: Search, probe: Probe) -> bool:
+    """Whether the weights behind the gradient are those of a kernel: the target is frozen then."""
+    observed = search.subject.ask(probe)
+    if not isinstance(probe.case, LossCase) or observed is None or not observed.finite:
+        return False
+    return any(dial.name == KERNEL for dial in read(probe.case, observed))
+
+
+def _attached(hypothesis: Hypothesis) -> bool:
+    return any("attached" in use.suspect.steps for use in hypothesis.uses)
+
+
+def _no_combination(search: Search, probe: Probe) -> bool:
+    """Whether the gradient of a probe has a part that no weights of the samples explain."""
+    observed = search.subject.ask(probe)
+    if not isinstance(probe.case, LossCase) or observed is None or not observed.finite:
+        return False
+    weights = weights_of(probe.case, observed)
+    return weights is not None and weights.residual > NO_COMBINATION
 
 
 def _starts(
@@ -499,14 +527,9 @@ def _starts(
     own: such suspects are where the search starts, however far off they are alone.
     """
     starts = list(hypotheses)
-    probe = probes[0]
-    observed = search.subject.ask(probe)
-    if not isinstance(probe.case, LossCase) or observed is None or not observed.finite:
+    if probes[0].stage != "field" or any(search.fits(item, probes) for item in hypotheses):
         return starts
-    if probe.stage != "field" or any(search.fits(item, probes) for item in hypotheses):
-        return starts
-    weights = weights_of(probe.case, observed)
-    if weights is None or weights.residual < NO_COMBINATION:
+    if not _no_combination(search, probes[0]):
         return starts
     for option in _options("field", probes):
         changed = [item for base in hypotheses if (item := option.apply(base)) is not None]
