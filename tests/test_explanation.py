@@ -36,7 +36,7 @@ from drifting_parity.explanation.stages import options, searched, stage_of
 from drifting_parity.explanation.vectors import vector_probes
 from drifting_parity.explanation.wording import WIDTH, first_screen, several
 from drifting_parity.suspects import ALL, SuspectAdapter, Textbook, compose
-from drifting_spec import AXES, FEATURE_AXES, PAPER, RELEASE, SEED, Readings, parse_readings
+from drifting_spec import AXES, FEATURE_AXES, PAPER, RELEASE, Readings, parse_readings
 
 
 def keys(explanation: Explanation) -> set[str]:
@@ -248,7 +248,8 @@ def test_a_field_that_the_loss_explains_is_not_said_to_take_another_reading() ->
 
 
 def test_a_reading_that_another_suspect_would_explain_is_not_the_only_one() -> None:
-    truth = Truth(SEED, (ALL["D16:beside-root"],))
+    readings = parse_readings("paper,affinity_floor=1e-12")
+    truth = Truth(readings, (ALL["D16:beside-root"],))
     explanation = fingerprint(truth.adapter())
     (entry,) = (item for item in explanation.readings if item.axis == "affinity_floor")
     assert "1e-12" in {entry.reading, *entry.alike}
