@@ -34,7 +34,7 @@ from drifting_parity.explanation.probes import field_probes, loss_case, loss_pro
 from drifting_parity.explanation.search import nice
 from drifting_parity.explanation.stages import options, searched, stage_of
 from drifting_parity.explanation.vectors import vector_probes
-from drifting_parity.explanation.wording import WIDTH, first_screen
+from drifting_parity.explanation.wording import WIDTH, first_screen, several
 from drifting_parity.suspects import ALL, SuspectAdapter, Textbook, compose
 from drifting_spec import AXES, FEATURE_AXES, PAPER, RELEASE, Readings, parse_readings
 
@@ -186,7 +186,12 @@ SUSPECTS: Mapping[str, tuple[str, Readings]] = {
     "flattened": ("D41:flattened", PAPER),
     "mask in logits": ("D07", PAPER),
     "square mask": ("D03", PAPER),
-}
+    "a squared distance, under the release": ("D19:kernel", RELEASE),
+    "a gradient through negatives, standardized, city blocks": (
+        "D61:negatives+D38+D21:l1", PAPER,
+    ),
+    "nothing detached, expanded squares": ("D18:always+D61:target", PAPER),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SUSPECTS)
@@ -211,6 +216,60 @@ def test_what_multiplies_to_the_same_is_listed_together() -> None:
     (item,) = explanation.deviations
     assert item.key == "D21:root-mean-square"
     assert "channel_reduction=sum with D28:norm" in item.alike
+
+
+def test_three_factors_in_place_of_one_are_listed() -> None:
+    factors = tuple(ALL[key] for key in ("D60:sum", "D71", "D22"))
+    explanation = fingerprint(SuspectAdapter(*factors, readings=PAPER))
+    (item,) = explanation.deviations
+    assert item.key == "D28:divided-twice"
+    three = {"channel_reduction=sum", "temperature_scaling=raw", "D71"}
+    assert three in [set(text.split(" with ")) for text in item.alike]
+    assert outcome_of(Truth(PAPER, factors), explanation) == ("named", "")
+
+
+def test_two_factors_are_replaced_where_a_third_is_sure() -> None:
+    keys = ("D28:divided-twice", "D29:length", "D71", "D69")
+    readings = parse_readings("paper,kernel_normalization=separate,softmax_axes=y")
+    truth = Truth(readings, tuple(ALL[key] for key in keys))
+    explanation = fingerprint(truth.adapter())
+    assert outcome_of(truth, explanation) == ("named", "")
+    (item,) = (item for item in explanation.deviations if item.key == "D29:over-root-c")
+    assert "D28:divided-twice with D29:length" in item.alike
+
+
+def test_a_field_that_the_loss_explains_is_not_said_to_take_another_reading() -> None:
+    # Alone it is the field of the self-mask asked for: the kernel of a distance of 10⁶ is 0.
+    readings = parse_readings("paper,self_mask=add_1e6")
+    truth = Truth(readings, tuple(ALL[key] for key in ("D17", "D66:clamped", "D10")))
+    explanation = fingerprint(truth.adapter())
+    assert outcome_of(truth, explanation) == ("named", "")
+    assert not any("seen in" in item.parameters for item in explanation.deviations)
+
+
+def test_a_reading_that_another_suspect_would_explain_is_not_the_only_one() -> None:
+    readings = parse_readings("paper,affinity_floor=1e-12")
+    truth = Truth(readings, (ALL["D16:beside-root"],))
+    explanation = fingerprint(truth.adapter())
+    (entry,) = (item for item in explanation.readings if item.axis == "affinity_floor")
+    assert "1e-12" in {entry.reading, *entry.alike}
+
+
+def test_the_table_sees_what_is_not_named() -> None:
+    said = fingerprint(DriftingTorchAdapter())
+    assert outcome_of(Truth(PAPER, (ALL["D26"],)), said) == ("partly", "unnamed: D26")
+    # A mask inferred from the count changes nothing beside one that is always there.
+    alone = fingerprint(SuspectAdapter(ALL["D05:logit"]))
+    assert outcome_of(Truth(PAPER, (ALL["D05:logit"], ALL["D02"])), alone) == ("named", "")
+    outcome, text = outcome_of(Truth(PAPER), alone)
+    assert outcome == "FALSE"
+    assert text.startswith("D05:logit")
+
+
+def test_many_names_are_counted() -> None:
+    names = [f"D{index}" for index in range(10)]
+    assert several(names[:6]) == "D0, D1, D2, D3, D4, D5"
+    assert several(names) == "D0, D1, D2, D3, D4 and 5 more"
 
 
 def test_a_wrong_loss_takes_nothing_from_a_right_field() -> None:

@@ -21,9 +21,12 @@ import torch
 from drifting_parity.adapters.base import Adapter
 from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.cases import Setting
+from drifting_parity.explanation.answers import TIGHT, whole_error
 from drifting_parity.explanation.data import Explanation
 from drifting_parity.explanation.fingerprint import fingerprint
-from drifting_parity.explanation.hypothesis import LOSS_AXES
+from drifting_parity.explanation.hypothesis import LOSS_AXES, Hypothesis, Use
+from drifting_parity.explanation.model import Model
+from drifting_parity.explanation.probes import field_probes, loss_probes
 from drifting_parity.suspects import ALL, Suspect, SuspectAdapter, conflict
 from drifting_spec import AXES, PAPER, RELEASE, SEED, Readings, ReadingsError, Traits
 from drifting_spec.readings import MOOT
@@ -101,8 +104,11 @@ def outcome_of(truth: Truth, explanation: Explanation) -> tuple[Outcome, str]:
 
 
 def _names(truth: Truth) -> set[str]:
+    replaced = {item.reading[0] for item in truth.suspects if item.reading}
     changed = {
-        f"{axis}={getattr(truth.readings, axis)}" for axis in PAPER.differing(truth.readings)
+        f"{axis}={getattr(truth.readings, axis)}"
+        for axis in PAPER.differing(truth.readings)
+        if axis not in replaced
     }
     as_readings = {"=".join(item.reading) for item in truth.suspects if item.reading}
     return {item.key for item in truth.suspects} | changed | as_readings
@@ -154,7 +160,30 @@ def _missing(truth: Truth, explanation: Explanation) -> list[str]:
         name
         for name in sorted(_names(truth) - said)
         if not any(item.key == name and item.reading for item in truth.suspects)
+        and not _idle(truth, name)
     ]
+
+
+def _idle(truth: Truth, name: str) -> bool:
+    """Whether the truth without one of its names answers every probe as it does with it."""
+    axis, _, reading = name.partition("=")
+    try:
+        readings = truth.readings
+        rest = readings.with_reading(axis, getattr(PAPER, axis)) if reading else readings
+    except ReadingsError:
+        return False
+    kept = [item for item in truth.suspects if item.key != name]
+    whole, without = _hypothesis(readings, truth.suspects), _hypothesis(rest, kept)
+    model = Model()
+    return all(
+        whole_error(model.answer(without, probe), model.answer(whole, probe)) <= TIGHT["float64"]
+        for probe in (*loss_probes(), *field_probes())
+    )
+
+
+def _hypothesis(readings: Readings, suspects: Iterable[Suspect]) -> Hypothesis:
+    uses = sorted(Use(item.key, tuple(sorted(item.parameters.items()))) for item in suspects)
+    return Hypothesis(readings, tuple(uses))
 
 
 def single_readings() -> list[Readings]:

@@ -27,10 +27,10 @@ from drifting_parity.explanation.data import (
 from drifting_parity.explanation.dials import measure
 from drifting_parity.explanation.features import settle_features
 from drifting_parity.explanation.hypothesis import Hypothesis, Option
-from drifting_parity.explanation.matrix import read
-from drifting_parity.explanation.model import Model
+from drifting_parity.explanation.matrix import EXACT, KERNEL, read, weights_of
+from drifting_parity.explanation.model import Model, own_direction
 from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
-from drifting_parity.explanation.search import Scored, Search
+from drifting_parity.explanation.search import WIDER, Scored, Search
 from drifting_parity.explanation.stages import (
     FACTORS,
     SAME_KERNEL,
@@ -59,6 +59,9 @@ ATTEMPTS = 3
 
 FEW = 2
 """How many changes are believed where a later stage is not explained."""
+
+NO_COMBINATION = 1e3 * EXACT
+"""The part of a gradient from which on it is plainly no combination of the samples."""
 
 TUNED = 40
 """How many hypotheses have their sizes fitted to extreme probes."""
@@ -312,6 +315,10 @@ def _field_track(search: Search, probes: list[Probe], loss: _Track) -> _Track:
     if not loss.probes:
         return _explained(search, probes, [asked])
     alone = [_without_loss(item) for item in loss.hypotheses] if not loss.unexplained else []
+    if alone and search.fits(alone[0], probes):
+        # The field has nothing of its own to say.
+        ranges = [RangeStatement(probe.name, True) for probe in _of_stage(probes, "range")]
+        return _Track(probes, alone[:1], ranges=ranges)
     for start in dict.fromkeys([*alone, asked]):
         track = _explained(search, probes, [start])
         if not track.unexplained and track.hypotheses[0] == start:
@@ -439,7 +446,9 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
         of_stage = _of_stage(probes, stage)
         if not of_stage:
             continue
-        fitting, nearest = search.settle(track.hypotheses, of_stage, _options(stage, of_stage))
+        starts = _starts(search, track.hypotheses, of_stage)
+        options_here = _options(stage, of_stage)
+        fitting, nearest = search.settle(starts, of_stage, options_here, done=done)
         if not fitting:
             # What showed nothing at its own stage may show here.
             starts = [*track.hypotheses, *(item.hypothesis for item in nearest[:REOPENED])]
@@ -447,6 +456,9 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
                 list(dict.fromkeys(starts)), of_stage, all_options(), depth=1
             )
             fitting = [item for item in reopened if search.fits(item, done)]
+        if not fitting:
+            wide = _pairs(search, track.hypotheses, of_stage, (*options_here, *options("range")))
+            fitting = [item for item in wide if search.fits(item, done)]
         if not fitting:
             fitting = _loosely(search, track, nearest, (*done, *of_stage))
         if not fitting:
@@ -458,6 +470,71 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
         track.settled.append(stage)
         done += of_stage
     return track
+
+
+def _pairs(
+    search: Search,
+    hypotheses: Sequence[Hypothesis],
+    probes: Sequence[Probe],
+    options_here: Sequence[Option],
+) -> list[Hypothesis]:
+    """What fits among all pairs of changes, and of the nearest of these with a third.
+
+    The search follows what comes nearer with each change; of two changes neither may come nearer
+    alone. What extremes alone bring out in the paper's loss may show beside another change, and
+    every stage of the computation in a gradient that runs through it.
+    """
+    here = tuple({item.name: item for item in options_here}.values())
+    base = hypotheses[0]
+    singles = [item for option in here if (item := option.apply(base)) is not None]
+    starts = list(dict.fromkeys([*hypotheses, *singles]))
+    fitting, _ = search.settle(starts, probes, here, depth=2, wider=WIDER)
+    attached = [item for item in singles if _attached(item)]
+    if fitting or not attached or _kernel_seen(search, probes[0]):
+        return fitting
+    everything = {item.name: item for item in (*all_options(), *here)}
+    fitting, _ = search.settle(attached, probes, tuple(everything.values()), depth=2, wider=WIDER)
+    return fitting
+
+
+def _kernel_seen(search: Search, probe: Probe) -> bool:
+    """Whether the weights behind the gradient are those of a kernel: the target is frozen then."""
+    observed = search.subject.ask(probe)
+    if not isinstance(probe.case, LossCase) or observed is None or not observed.finite:
+        return False
+    return any(dial.name == KERNEL for dial in read(probe.case, observed))
+
+
+def _attached(hypothesis: Hypothesis) -> bool:
+    return any("attached" in use.suspect.steps for use in hypothesis.uses)
+
+
+def _no_combination(search: Search, probe: Probe) -> bool:
+    """Whether the gradient of a probe has a part that no weights of the samples explain."""
+    observed = search.subject.ask(probe)
+    if not isinstance(probe.case, LossCase) or observed is None or not observed.finite:
+        return False
+    weights = weights_of(probe.case, observed)
+    return weights is not None and weights.residual > NO_COMBINATION
+
+
+def _starts(
+    search: Search, hypotheses: Sequence[Hypothesis], probes: Sequence[Probe]
+) -> list[Hypothesis]:
+    """Where a stage's search starts.
+
+    A gradient that is no combination of the samples has what gives gradients a direction of their
+    own: such suspects are where the search starts, however far off they are alone.
+    """
+    starts = list(hypotheses)
+    if probes[0].stage != "field" or any(search.fits(item, probes) for item in hypotheses):
+        return starts
+    if not _no_combination(search, probes[0]):
+        return starts
+    for option in _options("field", probes):
+        changed = [item for base in hypotheses if (item := option.apply(base)) is not None]
+        starts += [item for item in changed if own_direction(item)]
+    return list(dict.fromkeys(starts))
 
 
 def _loosely(

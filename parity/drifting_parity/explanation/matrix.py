@@ -20,6 +20,9 @@ from drifting_parity.explanation.data import DialStatement
 
 Distance = Callable[[Array, Array], Array]
 
+KERNEL: Final = "(row + column exponent) over T"
+"""The name of the dial that says with which distance the weights fall."""
+
 EXACT: Final = 1e-6
 """How well a kernel fits the logarithms of the weights before it is named."""
 
@@ -118,7 +121,7 @@ def _kernel(case: LossCase, weights: Weights, off: Array) -> list[DialStatement]
     present = np.concatenate([np.ones((len(x), len(y)), dtype=bool), off], axis=1)
     d = np.concatenate([distance(x, y), distance(x, x)], axis=1)
     law = f"the kernel falls with {name}"
-    shape = DialStatement("(row + column exponent) over T", "field", slope, law)
+    shape = DialStatement(KERNEL, "field", slope, law)
     return [shape, *_exponents(d, present, len(y), slope, columns)]
 
 

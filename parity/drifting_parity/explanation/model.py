@@ -139,7 +139,7 @@ class Model:
     def _directions(
         self, hypothesis: Hypothesis, case: LossCase, name: str, also: float | None
     ) -> Iterator[tuple[float, Array]]:
-        more = () if also is None else (also,)
+        more = (1.0,) if also is None else (1.0, also)  # as asked, however sharp the fit is
         if own_direction(hypothesis):
             near = [item for item in COARSE if also is None or also / 2.5 < item < 2.5 * also]
             for factor in (*near, *more):

@@ -32,6 +32,9 @@ TUNED = 6
 BUDGET = 4000
 """Evaluations of the textbook, about 2 ms each, after which a stage tries nothing more."""
 
+WIDER = 5
+"""By how much a search that found nothing is widened: bases, those looked at, and budget."""
+
 KEPT = 8
 """How many that fit go on to the next stage."""
 
@@ -68,6 +71,7 @@ class Search:
         default_factory=dict[tuple[str, object], float]
     )
     _limit: int = 0
+    _closer: int = CLOSER
 
     def probes_of(self, stage: str) -> list[Probe]:
         """The probes of a stage that the subject answers."""
@@ -128,26 +132,65 @@ class Search:
         probes: Sequence[Probe],
         options: Sequence[Option],
         depth: int = DEPTH,
+        done: Sequence[Probe] = (),
+        wider: int = 1,
     ) -> tuple[list[Hypothesis], list[Scored]]:
-        """Hypotheses that fit the probes with the fewest changes, and the nearest if none does."""
-        self._limit = self.model.evaluations + BUDGET
+        """Hypotheses that fit the probes with the fewest changes, and the nearest if none does.
+
+        ``done`` are the probes that the starts fit: they go on fitting them at other sizes.
+        ``wider`` multiplies how many are followed and looked at.
+        """
+        self._limit = self.model.evaluations + wider * BUDGET
+        self._closer = wider * CLOSER
         layer = [self.score(start, probes) for start in starts]
-        known = set(starts)
+        if not any(item.worst <= self.tolerance for item in layer):
+            layer += self._resized(starts, probes, done)
+        known = {item.hypothesis for item in layer}
         nearest = list(layer)
         fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
+        width = len(starts) if wider > 1 else WIDTH
         for _ in range(depth):
             if fitting or self.exhausted:
                 break
             layer.sort(key=lambda item: item.score)
             fresh = self._changed(
-                [item.hypothesis for item in layer[:WIDTH]], options, probes, known
+                [item.hypothesis for item in layer[:width]], options, probes, known
             )
             layer = self._scored(fresh, probes)
             nearest += layer
+            width = WIDTH
             fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
         nearest.sort(key=lambda item: item.score)
-        fitting.sort(key=lambda item: item.changes(self.asked))
-        return fitting[:KEPT], nearest[:WIDTH]
+        fitting += self._variants(fitting, probes)
+        fitting.sort(key=lambda item: (item.changes(self.asked), len(item.uses)))
+        return _distinct(fitting)[:KEPT], nearest[:WIDTH]
+
+    def _variants(self, fitting: Sequence[Hypothesis], probes: Sequence[Probe]) -> list[Hypothesis]:
+        """Other variants of the deviations in use that fit as well: a later stage tells them apart.
+
+        Of a layer only the nearest are looked at in full, and one variant may crowd another out.
+        """
+        variants: list[Hypothesis] = []
+        for item in fitting[:KEPT]:
+            for use in item.uses:
+                rest = item.without(use.key)
+                for key, suspect in ALL.items():
+                    alike = suspect.id == use.suspect.id and key != use.key
+                    other = rest.with_suspect(key) if alike and suspect.reading is None else None
+                    if other is None or suspect.raises or other in fitting:
+                        continue
+                    if self.fits(other, probes):
+                        variants.append(other)
+        return variants
+
+    def _resized(
+        self, starts: Sequence[Hypothesis], probes: Sequence[Probe], done: Sequence[Probe]
+    ) -> list[Scored]:
+        """The starts at the sizes that these probes show: directions do not show every size."""
+        sized = [item for item in starts if _sizes(item)] if done else []
+        tuned = [self.tune(item, probes) for item in sized[:TUNED]]
+        fresh = dict.fromkeys(item for item in tuned if item is not None and item not in starts)
+        return [self.score(item, probes) for item in fresh if self.fits(item, done)]
 
     def _changed(
         self,
@@ -191,11 +234,11 @@ class Search:
             guesses.append((self.quick(item, probes, factor), index))
         guesses.sort()
         dialled = bool(probes) and probes[0].view == "dialled direction"
-        closer = guesses[:CLOSER] if dialled else guesses
+        closer = guesses[: self._closer] if dialled else guesses
         if dialled:
             # Their guesses are the rougher ones.
-            rough = [pair for pair in guesses[CLOSER:] if own_direction(fresh[pair[1]][0])]
-            closer += rough[: CLOSER // 2]
+            rough = [pair for pair in guesses[self._closer :] if own_direction(fresh[pair[1]][0])]
+            closer += rough[: self._closer // 2]
         scored = [self.score(fresh[index][0], probes) for _, index in closer]
         scored.sort(key=lambda item: item.score)
         sized = [item for item in scored if _sizes(item.hypothesis) and item.worst > self.tolerance]
@@ -296,6 +339,20 @@ class Search:
         round_sizes = at([nice(value) for value in fitted])
         misfits = self.misfit(exact, probe), self.misfit(round_sizes, probe)
         return round_sizes if misfits[1] <= max(self.tolerance, 2 * misfits[0]) else exact
+
+
+def _distinct(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Each computation once: a suspect and a size may go by several keys."""
+    known: set[object] = set()
+    distinct: list[Hypothesis] = []
+    for item in hypotheses:
+        uses = frozenset(
+            (use.suspect.change, tuple(sorted(use.suspect.parameters.items()))) for use in item.uses
+        )
+        if (item.readings, uses) not in known:
+            known.add((item.readings, uses))
+            distinct.append(item)
+    return distinct
 
 
 def _measurable(answer: Answer | None) -> bool:

@@ -94,7 +94,8 @@ def reading_statements(
     """The axes that show on the probes, with the reading that all hypotheses share."""
     statements: dict[str, ReadingStatement] = {}
     best = hypotheses[0]
-    factors = _factors(search, best, probes) if len(hypotheses) == 1 else ()
+    factors = _factors(search, best, probes) if len(hypotheses) == 1 else {}
+    swaps = _swaps(search, best, probes)
     for axis in LOSS_AXES:
         if len({getattr(item.readings, axis) for item in hypotheses}) > 1:
             continue
@@ -102,8 +103,13 @@ def reading_statements(
         if statement is None:
             continue
         asked = getattr(search.asked, axis)
-        others = tuple(pair for pair in factors if f"{axis}=" in pair)
-        statement = replace(statement, alike=(*statement.alike, *others))
+        others = (
+            *_beside_another(search, best, axis, swaps, probes),
+            *factors.get(f"{axis}={statement.reading}", ()),
+            *(text for texts in factors.values() for text in texts if f"{axis}=" in text),
+        )
+        alike = tuple(dict.fromkeys((*statement.alike, *others)))
+        statement = replace(statement, alike=alike)
         if statement.reading != asked and len(hypotheses) == 1:
             suspects = tuple(_instead(search, best, axis, asked, probes))
             statement = replace(
@@ -113,6 +119,42 @@ def reading_statements(
             )
         statements[axis] = statement
     return statements
+
+
+def _swaps(
+    search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]
+) -> list[tuple[Use, Hypothesis]]:
+    """The hypothesis without each of its suspects, and with each that does as well in its place."""
+    swaps: list[tuple[Use, Hypothesis]] = []
+    for use in hypothesis.uses:
+        if use.key in DIALS:
+            continue
+        swaps.append((use, hypothesis.without(use.key)))
+        swaps += [(use, other) for _, other in _replacements(search, hypothesis, use, probes)]
+    return swaps
+
+
+def _beside_another(
+    search: Search,
+    hypothesis: Hypothesis,
+    axis: str,
+    swaps: Sequence[tuple[Use, Hypothesis]],
+    probes: Sequence[Probe],
+) -> Iterator[str]:
+    """Readings that explain everything as well where another suspect, or none, is in use."""
+    own_step = "combination" if axis == "affinity_floor" else ""
+    for reading in AXES[axis]:
+        if reading == getattr(hypothesis.readings, axis):
+            continue
+        for use, swap in swaps:
+            other = swap.with_reading(axis, reading)
+            if other is None:
+                continue
+            if search.fits(other, probes) or (
+                own_step in use.suspect.steps and _fitting(search, other, probes) is not None
+            ):
+                yield reading
+                break
 
 
 def _instead(
@@ -198,9 +240,9 @@ def deviation_statements(
                 dict.fromkeys(
                     (
                         *_same_code(use),
-                        *_alike(search, hypothesis, use, probes),
+                        *(name for name, _ in _replacements(search, hypothesis, use, probes)),
                         *_rivals(hypothesis, use, rivals),
-                        *(factors if use.key in FACTORS else ()),
+                        *factors.get(use.key, ()),
                     )
                 )
             ),
@@ -235,10 +277,10 @@ def _title(use: Use) -> str:
     return f"{title} ({variant})" if variant else title
 
 
-def _alike(
+def _replacements(
     search: Search, hypothesis: Hypothesis, use: Use, probes: Sequence[Probe]
-) -> Iterator[str]:
-    """What in place of the suspect explains everything as well."""
+) -> Iterator[tuple[str, Hypothesis]]:
+    """What in place of the suspect explains everything as well, and the hypothesis with it."""
     if not probes:
         return
     rest = hypothesis.without(use.key)
@@ -246,49 +288,85 @@ def _alike(
         other = option.apply(rest)
         if other is None or option.name == use.key:
             continue
-        fits = search.fits(other, probes)
-        if fits or _tunable(search, use, other, probes, option.name):
-            yield option.name
+        if search.fits(other, probes):
+            yield option.name, other
+            continue
+        tuned = _tuned(search, use, other, probes, option.name)
+        if tuned is not None:
+            yield option.name, tuned
 
 
-def _tunable(
+def _tuned(
     search: Search, use: Use, other: Hypothesis, probes: Sequence[Probe], key: str
-) -> bool:
-    """Whether another suspect of the same stage computes the same at a size of its own."""
+) -> Hypothesis | None:
+    """Another suspect of the same stage, at a size at which it computes the same."""
     instead = next((item.suspect for item in other.uses if item.key == key), None)
     if instead is None or not instead.parameters or not use.suspect.parameters:
-        return False
+        return None
     if instead.change is use.suspect.change or stage_of(instead) != stage_of(use.suspect):
-        return False
+        return None
     tuned = search.tune(other, probes)
-    return tuned is not None and search.fits(tuned, probes)
+    return tuned if tuned is not None and search.fits(tuned, probes) else None
 
 
-def _factors(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> tuple[str, ...]:
-    """Other pairs of factors that multiply to the same; empty without a factor in use."""
-    names = {use.key for use in hypothesis.uses} & set(FACTORS)
-    rest = hypothesis
-    for key in names:
-        rest = rest.without(key)
+def _factors(
+    search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]
+) -> dict[str, tuple[str, ...]]:
+    """For each factor in use the other factors, up to three, that multiply to the same.
+
+    A factor is replaced alone or together with a second one; what replaces it has no part that
+    would be enough.
+    """
+    if not probes:
+        return {}
+    used = {use.key: hypothesis.without(use.key) for use in hypothesis.uses if use.key in FACTORS}
     for axis in ("temperature_scaling", "channel_reduction"):
-        asked = getattr(search.asked, axis)
-        if getattr(hypothesis.readings, axis) != asked:
-            names.add(f"{axis}={getattr(hypothesis.readings, axis)}")
-            rest = rest.with_reading(axis, asked) or rest
-    if not names or not probes:
-        return ()
-    options = [item for item in all_options() if item.name in FACTORS]
-    alike: list[str] = []
-    for one, two in itertools.combinations(options, 2):
-        if {one.name, two.name} == names:
-            continue
-        singles = one.apply(rest), two.apply(rest)
-        if any(item is not None and search.fits(item, probes) for item in singles):
-            continue  # one of them alone is enough, and listed as such
-        changed = None if singles[0] is None else two.apply(singles[0])
-        if changed is not None and search.fits(changed, probes):
-            alike.append(f"{one.name} with {two.name}")
-    return tuple(alike)
+        reading, asked = getattr(hypothesis.readings, axis), getattr(search.asked, axis)
+        other = hypothesis.with_reading(axis, asked)
+        if reading != asked and other is not None:
+            used[f"{axis}={reading}"] = other
+    alike: dict[str, tuple[str, ...]] = {}
+    for count in (1, 2):
+        for names in itertools.combinations(used, count):
+            rest = hypothesis
+            for name in names:
+                axis, _, reading = name.partition("=")
+                without = rest.with_reading(axis, getattr(search.asked, axis)) if reading else None
+                rest = without or rest.without(name)
+            texts = tuple(_multiplied(search, rest, tuple(used), probes))
+            for name in names:
+                alike[name] = (*alike.get(name, ()), *texts)
+    return alike
+
+
+def _multiplied(
+    search: Search,
+    rest: Hypothesis,
+    used: Sequence[str],
+    probes: Sequence[Probe],
+) -> Iterator[str]:
+    """Sets of factors that make of ``rest`` what explains the probes; none of those in use."""
+    cheap = sorted(probes, key=lambda probe: (probe.view != "whole", _entries(probe)))
+    options = [item for item in all_options() if item.name in FACTORS and item.name not in used]
+    enough: list[set[str]] = []
+    for count in (1, 2, 3):
+        for chosen in itertools.combinations(options, count):
+            keys = {item.name for item in chosen}
+            if any(smaller <= keys for smaller in enough):
+                continue
+            changed: Hypothesis | None = rest
+            for item in chosen:
+                changed = None if changed is None else item.apply(changed)
+            if changed is None or not search.fits(changed, cheap):
+                continue
+            enough.append(keys)
+            if count > 1:  # a single one is listed with the suspects
+                yield " with ".join(item.name for item in chosen)
+
+
+def _entries(probe: Probe) -> int:
+    case = probe.case
+    return case.generated.size if isinstance(case, LossCase) else case.x.size
 
 
 def _rivals(hypothesis: Hypothesis, use: Use, rivals: Sequence[Hypothesis]) -> Iterator[str]:

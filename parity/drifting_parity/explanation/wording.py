@@ -16,6 +16,9 @@ from drifting_parity.explanation.data import (
 WIDTH: Final = 100
 """The longest line."""
 
+NAMED: Final = 5
+"""How many names stand in a line before the rest are counted."""
+
 MAPPED: Final = {
     "deviates": "deviates from the paper",
     "reading": "computes the paper under other readings than those asked for",
@@ -76,14 +79,21 @@ def _deviation(item: DeviationStatement, width: int) -> list[str]:
     if item.mend:
         lines += _wrapped(item.mend, width, "       ")
     if item.alike:
-        lines += _wrapped(f"not told apart from {', '.join(item.alike)}", width, "       ")
+        lines += _wrapped(f"not told apart from {several(item.alike)}", width, "       ")
     return lines
+
+
+def several(names: Sequence[str]) -> str:
+    """The names; of many the first, and how many more there are."""
+    if len(names) <= NAMED + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:NAMED])} and {len(names) - NAMED} more"
 
 
 def _reading(item: ReadingStatement, asked: str, width: int) -> list[str]:
     text = f"reading  {item.axis}={item.reading} in place of {asked}"
     lines = _wrapped(text, width)
-    tail = [f"not told apart from {', '.join(item.alike)}"] if item.alike else []
+    tail = [f"not told apart from {several(item.alike)}"] if item.alike else []
     tail = [*([item.effect] if item.effect else []), *tail, f"explain {item.axis}"]
     return lines + _wrapped(" · ".join(tail), width, "       ")
 

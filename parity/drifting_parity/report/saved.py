@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast, get_args
 
+from drifting_parity.explanation.wording import several
 from drifting_parity.plain import plain
 from drifting_parity.report.as_json import SCHEMA_VERSION
 from drifting_parity.report.data import Verdict
@@ -158,7 +159,7 @@ def _deviation(item: _Part) -> Change:
         f"{name.replace('_', ' ')} {value}" for name, value in item.texts("parameters").items()
     )
     title = item.text("title") + (f": {sizes}" if sizes else "")
-    alike = ", ".join(item.list_of_texts("alike"))
+    alike = several(item.list_of_texts("alike"))
     effect = " · ".join(
         filter(None, (item.text("effect"), f"not told apart from {alike}" if alike else ""))
     )
@@ -174,7 +175,7 @@ def _readings(top: _Part, told_of: list[_Part]) -> Iterator[Change]:
             continue
         told = effects.get(name)
         effect = "" if told is None else told.text("effect")
-        alike = "" if told is None else ", ".join(told.list_of_texts("alike"))
+        alike = "" if told is None else several(told.list_of_texts("alike"))
         effect = " · ".join(filter(None, (effect, alike and f"not told apart from {alike}")))
         yield Change(name, f"{taken} in place of {asked}", effect)
 
