@@ -18,6 +18,7 @@ from drifting_parity.adapters.drifting_torch_adapter import DriftingTorchAdapter
 from drifting_parity.adapters.torch_adapter import TorchAdapter
 from drifting_parity.cases import LossCase
 from drifting_parity.cli import main
+from drifting_parity.explanation.answers import TIGHT
 from drifting_parity.explanation.confusion import (
     Held,
     Truth,
@@ -28,11 +29,14 @@ from drifting_parity.explanation.confusion import (
 from drifting_parity.explanation.data import Explanation
 from drifting_parity.explanation.dials import Law, find_law, sizes_of
 from drifting_parity.explanation.fingerprint import fingerprint
+from drifting_parity.explanation.hypothesis import Hypothesis, Use
 from drifting_parity.explanation.matrix import read, weights_of
 from drifting_parity.explanation.model import Model
 from drifting_parity.explanation.probes import field_probes, loss_case, loss_probes
-from drifting_parity.explanation.search import nice
+from drifting_parity.explanation.search import Search, nice
 from drifting_parity.explanation.stages import options, searched, stage_of
+from drifting_parity.explanation.statements import reading_statements
+from drifting_parity.explanation.subject import Subject
 from drifting_parity.explanation.vectors import vector_probes
 from drifting_parity.explanation.wording import WIDTH, first_screen, several
 from drifting_parity.suspects import ALL, SuspectAdapter, Textbook, compose
@@ -248,11 +252,15 @@ def test_a_field_that_the_loss_explains_is_not_said_to_take_another_reading() ->
 
 
 def test_a_reading_that_another_suspect_would_explain_is_not_the_only_one() -> None:
-    readings = parse_readings("paper,affinity_floor=1e-12")
-    truth = Truth(readings, (ALL["D16:beside-root"],))
-    explanation = fingerprint(truth.adapter())
-    (entry,) = (item for item in explanation.readings if item.axis == "affinity_floor")
-    assert "1e-12" in {entry.reading, *entry.alike}
+    # At T = 40 the kernel of a squared distance makes 0 of a mask of 100, squared distances do not.
+    readings = parse_readings("paper,self_mask=add_100")
+    probes = field_probes()
+    subject = Subject(Truth(readings, (ALL["D19:kernel"],)).adapter(), PAPER)
+    search = Search(subject, Model(), TIGHT["float64"], PAPER, probes)
+    everywhere = Hypothesis(PAPER, (Use("D19:everywhere"),))
+    assert search.fits(everywhere, probes)
+    statement = reading_statements(search, [everywhere], probes)["self_mask"]
+    assert {"add_100", "add_1e6"} <= set(statement.alike)
 
 
 def test_the_table_sees_what_is_not_named() -> None:
@@ -385,9 +393,7 @@ def test_one_gradient_shows_the_weights() -> None:
     assert weights_of(few, answer) is None
 
 
-def _paper() -> Any:
-    from drifting_parity.explanation.hypothesis import Hypothesis
-
+def _paper() -> Hypothesis:
     return Hypothesis(PAPER)
 
 
