@@ -41,11 +41,6 @@ from drifting_spec.registry import load
 TEXTBOOK: Final = "textbook"
 """The key of the textbook without suspects, which no check may kill."""
 
-NOT_CAUGHT_RIGHT: Final[Mapping[str, str]] = {
-    "D66:drift-scale-clamped": "no check holds λ of a small drift to EQ-25; the loss is held",
-}
-"""Suspects that are caught for none of the clauses that they break, and what is missing."""
-
 Observation = TypeVar("Observation", Array, LossObservation, FeatureObservation)
 
 

@@ -31,7 +31,7 @@ from drifting_parity.checks.loss.closed_forms import (
 )
 from drifting_parity.checks.loss.worlds import Shape
 from drifting_parity.checks.predicates import keeps_root_of_channels, locations_apart, no_floors
-from drifting_parity.draw import Draw, generator
+from drifting_parity.draw import Draw, Rejected, generator
 from drifting_parity.measure import Measurement, at_least, at_stage, compare, necessary, whole
 
 SCALE = ("EQ-21", "A6-S")
@@ -325,6 +325,23 @@ def measure_collapsed(
     yield item if normalized else whole(item, "drift scale", clauses)
 
 
+def measure_small_drift(
+    context: Context, drawn: tuple[LossCase, LossCase]
+) -> Iterator[Measurement]:
+    """A drift of any size has the mean square 1. Kills an absolute floor of λ (D66)."""
+    mild, low = drawn
+    before, small = (observe(context, case).loss for case in drawn)
+    if small == 0:
+        raise Rejected  # under a steeper kernel nothing is left of the drift
+    tolerance, clauses = context.tolerance("loss"), ("EQ-25",)
+    what = "loss of a small drift, over that of an ordinary one"
+    item = compare(clauses, what, low.manifest.id, small / before, 1.0, tolerance)
+    counted = loss_forms.one_temperature_loss(context.readings, mild)
+    normalized = compare("", "", "", before, counted, tolerance).passed
+    # Where an ordinary drift has another mean square, its size is not what is wrong.
+    yield item if normalized else whole(item, "drift scale", clauses)
+
+
 # Units and channels: A6-tau
 
 
@@ -544,6 +561,17 @@ PROPERTIES: tuple[Property[Any], ...] = (
         measure_collapsed,
         applies=no_floors,
         examples=8,
+        reads_drift=True,
+    ),
+    Property(
+        "loss.small_drift",
+        "a drift of any size has the mean square 1",
+        ("EQ-25",),
+        loss_worlds.small_drift,
+        measure_small_drift,
+        applies=no_floors,
+        needs=("one temperature",),
+        examples=6,
         reads_drift=True,
     ),
     Property(

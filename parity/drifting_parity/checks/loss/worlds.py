@@ -156,6 +156,31 @@ def collapsed_vector(draw: Draw) -> tuple[LossCase, LossCase]:
     return case, labelled(collapsed, "one vector collapsed")
 
 
+def small_drift(draw: Draw) -> tuple[LossCase, LossCase]:
+    """Two samples far apart, a positive beside each, at a mild and at a low temperature.
+
+    The other sample is so far that the affinity to it is about e^(−0.9/τ) of that to the positive:
+    at the low temperature λ is below 5·10⁻⁵, and everything else is ordinary.
+    """
+    rng = generator(draw)
+    channels, low = draw.integer(4, 12), draw.choice((0.06, 0.07))
+    generated = np.eye(2, channels) + 0.02 * rng.standard_normal((2, channels))
+    positive = generated + 0.1 * unit_rows(rng.standard_normal((2, channels)))
+    mild = LossCase(
+        Manifest(f"a positive beside each of two samples, C={channels}"),
+        generated=generated[None, :, None],
+        positive=positive[None, :, None],
+        temperatures=(1.0,),
+    )
+    manifest = Manifest(f"a positive beside each of two samples, C={channels} τ={low}")
+    return mild, mild.changed(manifest=manifest, temperatures=(low,))
+
+
+def unit_rows(points: Array) -> Array:
+    """The points at length 1."""
+    return points / np.linalg.norm(points, axis=-1, keepdims=True)
+
+
 def two_points(draw: Draw) -> LossCase:
     """Two generated samples and one positive for each label: everything has a closed form."""
     rng = generator(draw)
