@@ -5,13 +5,14 @@ A group is one label and one vector. A chunk of groups is small enough to stay i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from drifting_torch.eager.fused import call
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.units import ordinary_range
 
@@ -53,25 +54,56 @@ def group_slices(problem: Problem) -> Iterator[slice]:
             yield slice(start, min(start + step, last))
 
 
-def chunks(problem: Problem) -> Iterable[Chunk]:
-    """Every chunk: all kept where the feature is small, else gathered again at each use."""
-    labels, count, vectors, channels = problem.generated.shape
-    entries = labels * vectors * problem.targets * (count + channels)
-    if problem.generated.device.type == "cpu" and entries <= _KEPT_ENTRIES:
-        return list(Regathered(problem))
-    return Regathered(problem)
-
-
 @dataclass(frozen=True)
-class Regathered:
-    """Chunks that are gathered anew each time one goes over them."""
+class Chunks:
+    """Every chunk of a feature, gathered when it is asked for; kept where the feature is small."""
 
     problem: Problem
+    keeps: bool
+    _kept: dict[int, Chunk] = field(default_factory=dict[int, Chunk])
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Gather one chunk after the other."""
-        for groups in group_slices(self.problem):
-            yield Chunk(groups, _targets(self.problem, groups))
+        """Go over all chunks."""
+        return map(self._of, group_slices(self.problem))
+
+    def unserved(self, served: Tensor | None) -> Iterator[Chunk]:
+        """Go over those with groups for which ``served`` [L·V] is 0; all if it is None."""
+        if served is not None and bool(served.all()):
+            return iter(())
+        left = group_slices(self.problem)
+        return map(self._of, (each for each in left if served is None or not served[each].all()))
+
+    def _of(self, groups: slice) -> Chunk:
+        if groups.start in self._kept:
+            return self._kept[groups.start]
+        chunk = Chunk(groups, _targets(self.problem, groups))
+        if self.keeps:
+            self._kept[groups.start] = chunk
+        return chunk
+
+    @cached_property
+    def readable(self) -> list[Tensor] | None:
+        """The sets [L, ·, V, C] as compiled code reads them, None where it cannot.
+
+        They are in the arithmetic's dtype, with channels side by side.
+        """
+        sets = [each.detach().to(self.problem.dtype) for each in self.problem.sets]
+        if not all(call.is_plain(each, self.problem.dtype) for each in sets):
+            return None
+        return [each if each.stride(-1) == 1 else each.contiguous() for each in sets]
+
+    @cached_property
+    def units(self) -> Tensor | None:
+        """The groups' units [L, V] in the arithmetic's dtype."""
+        units = self.problem.units
+        return None if units is None else units.to(self.problem.dtype).contiguous()
+
+
+def chunks(problem: Problem) -> Chunks:
+    """The chunks of a feature."""
+    labels, count, vectors, channels = problem.generated.shape
+    entries = labels * vectors * problem.targets * (count + channels)
+    return Chunks(problem, problem.generated.device.type == "cpu" and entries <= _KEPT_ENTRIES)
 
 
 def _targets(problem: Problem, groups: slice) -> Tensor:

@@ -8,7 +8,6 @@ G = Y·Yᵀ, and Σ V_τ/λ_τ = (Σ R_τ/λ_τ)·Y is then the only product wit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
@@ -17,8 +16,9 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
-from drifting_torch.eager.chunks import Chunk, group_slices
+from drifting_torch.eager.chunks import Chunks, group_slices
 from drifting_torch.eager.coefficients import Coefficients
+from drifting_torch.eager.fused import call
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.slope import Slope
 from drifting_torch.problem.thresholds import CANCELLED
@@ -55,7 +55,7 @@ class Drifts(Protocol):
 
 
 def drifts_of(
-    problem: Problem, gathered: Iterable[Chunk], distances: Tensor, coefficients: Coefficients
+    problem: Problem, gathered: Chunks, distances: Tensor, coefficients: Coefficients
 ) -> Drifts:
     """The drifts from the distances [L·V, N, M]."""
     found = None
@@ -90,7 +90,7 @@ class KeptDrifts:
     def of(
         cls,
         problem: Problem,
-        gathered: Iterable[Chunk],
+        gathered: Chunks,
         distances: Tensor,
         coefficients: Coefficients,
     ) -> KeptDrifts:
@@ -98,13 +98,15 @@ class KeptDrifts:
         labels, count, vectors, channels = problem.generated.shape
         like, size = distances.new_empty, labels * vectors
         drift = [like((size, count, channels)) for _ in problem.temperatures]
-        norms = like((len(drift), size, count))
-        for chunk in gathered:
-            found = coefficients.fill(chunk, distances[chunk.groups])
+        energy = like((len(drift), size), dtype=problem.wide)
+        kernel = None if problem.ablation.scales else coefficients.kernel
+        served = call.drifts(gathered.readable, gathered.units, kernel, distances, drift, energy)
+        for chunk in gathered.unserved(served):
+            here = chunk.groups
+            found = coefficients.fill(chunk, distances[here])
             for index, each in enumerate(drift):
-                here = torch.bmm(found[:, index], chunk.targets, out=each[chunk.groups])
-                torch.linalg.vector_norm(here, dim=-1, out=norms[index, chunk.groups])
-        energy = _squares(norms, drift, problem)
+                torch.bmm(found[:, index], chunk.targets, out=each[here])
+                energy[index, here] = _squares(each[here], problem)
         return cls(problem, drift, energy.view(-1, labels, vectors))
 
     def crosses(self) -> list[Tensor]:
@@ -120,15 +122,17 @@ class KeptDrifts:
     def summed(self, inverse: Tensor, factor: Tensor) -> tuple[Tensor, Slope]:
         """As :meth:`Drifts.summed`, in the memory of the first drift."""
         problem, summed = self.problem, self.drift[0]
-        norms = summed.new_empty((1, *summed.shape[:2]))
-        inverses = inverse.reshape(len(self.drift), -1, 1, 1).to(summed.dtype)
-        for here in group_slices(problem):
-            part = summed[here].mul_(inverses[0][here])
-            for each, other in zip(self.drift[1:], inverses[1:], strict=True):
-                part.addcmul_(each[here], other[here])
-            torch.linalg.vector_norm(part, dim=-1, out=norms[0, here])
-        squares = _squares(norms, [summed], problem).view(factor.shape)
-        return squares, Slope(summed, factor)
+        wide = inverse.reshape(len(self.drift), -1)
+        squares = call.summed(self.drift, wide)
+        if squares is None:
+            inverses = wide.view(len(self.drift), -1, 1, 1).to(summed.dtype)
+            squares = summed.new_empty(len(summed), dtype=problem.wide)
+            for here in group_slices(problem):
+                part = summed[here].mul_(inverses[0][here])
+                for each, other in zip(self.drift[1:], inverses[1:], strict=True):
+                    part.addcmul_(each[here], other[here])
+                squares[here] = _squares(part, problem)
+        return squares.view(factor.shape), Slope(summed, factor)
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ class KeptCoefficients:
     """
 
     problem: Problem
-    gathered: Iterable[Chunk]
+    gathered: Chunks
     coefficients: Tensor
     traces: Tensor
     terms: Tensor
@@ -149,7 +153,7 @@ class KeptCoefficients:
     def of(
         cls,
         problem: Problem,
-        gathered: Iterable[Chunk],
+        gathered: Chunks,
         distances: Tensor,
         coefficients: Coefficients,
     ) -> KeptCoefficients | None:
@@ -199,7 +203,7 @@ class KeptCoefficients:
         folded = folded.view(groups, count, targets)
         products = self.traces * inverses.unsqueeze(1) * inverses.unsqueeze(2)
         squares, terms = products.sum((1, 2)), (self.terms.sqrt() * inverses).sum(1).square_()
-        few = targets <= _MANY_TARGETS * count and isinstance(self.gathered, list)
+        few = targets <= _MANY_TARGETS * count and self.gathered.keeps
         if few and bool((squares > CANCELLED * terms).all()):
             parts = tuple(chunk.targets for chunk in self.gathered)
             return squares.view(factor.shape), Slope(folded, factor, parts)
@@ -209,12 +213,12 @@ class KeptCoefficients:
         """The squares of the drift and the gradient, from the product itself."""
         problem = self.problem
         drift = folded.new_empty((*folded.shape[:2], problem.generated.shape[-1]))
-        norms = folded.new_empty((1, *folded.shape[:2]))
+        squares = folded.new_empty(len(folded), dtype=problem.wide)
         for chunk in self.gathered:
             here = chunk.groups
             torch.bmm(folded[here], chunk.targets, out=drift[here])
-            torch.linalg.vector_norm(drift[here], dim=-1, out=norms[0, here])
-        return _squares(norms, [drift], problem).view(factor.shape), Slope(drift, factor)
+            squares[here] = _squares(drift[here], problem)
+        return squares.view(factor.shape), Slope(drift, factor)
 
     def _by_label(self, of_groups: Tensor) -> Tensor:
         """[L·V, K] as [K, L, V]."""
@@ -266,18 +270,14 @@ def _times_half(rows: Tensor, half: Tensor, problem: Problem) -> Tensor:
     return found
 
 
-def _squares(norms: Tensor, drifts: list[Tensor], problem: Problem) -> Tensor:
-    """Sums of squares [K, G] of K drifts [G, N, C] of each group; ``norms`` [K, G, N] their rows'.
+def _squares(drift: Tensor, problem: Problem) -> Tensor:
+    """The sum of squares [B] of each group of a drift [B, N, C].
 
     Norms that under- or overflowed their dtype are not used.
     """
+    norms = torch.linalg.vector_norm(drift, dim=-1)
     if norms.dtype != problem.wide and norms.device.type == "cpu":
         lowest, highest = norms.aminmax()
         if not (_IN_RANGE[0] < lowest.item() and highest.item() < _IN_RANGE[1]):
-            return torch.stack([_squares_widely(each, problem) for each in drifts])
+            return drift.to(problem.wide).square_().sum((-2, -1))
     return norms.to(problem.wide).square_().sum(-1)
-
-
-def _squares_widely(drift: Tensor, problem: Problem) -> Tensor:
-    parts = (drift[here].to(problem.wide) for here in group_slices(problem))
-    return torch.cat([part.square_().sum((-2, -1)) for part in parts])

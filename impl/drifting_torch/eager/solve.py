@@ -7,7 +7,6 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
-from drifting_torch.eager.chunks import Chunk, chunks, ordinary
+from drifting_torch.eager.chunks import Chunks, chunks, ordinary
 from drifting_torch.eager.coefficients import Coefficients
 from drifting_torch.eager.distances import FEW_CHANNELS, pair_distances
 from drifting_torch.eager.drifts import Drifts, drifts_of
@@ -49,7 +48,7 @@ def _points(problem: Problem, targets: Tensor) -> Tensor:
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
 def measure_distances(
-    problem: Problem, gathered: Iterable[Chunk], unit: Tensor | float = 1.0
+    problem: Problem, gathered: Chunks, unit: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor] | None:
     """All distances [L·V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean.
 
@@ -62,7 +61,10 @@ def measure_distances(
     columns = torch.empty((groups, problem.targets), dtype=problem.wide, device=device)
     floor = _distance_floor(problem)
     watched = problem.units is None and device.type == "cpu"
-    for chunk in gathered:
+    served = None
+    if device.type == "cpu" and problem.generated.shape[-1] > FEW_CHANNELS:
+        served = call.measure(gathered.readable, gathered.units, floor, distances, columns)
+    for chunk in gathered.unserved(served):
         norms = chunk.norms.squeeze(-1) if device.type == "cpu" else None
         if watched and not ordinary(chunk):
             if problem.divides_features:
@@ -71,12 +73,6 @@ def measure_distances(
         found, sums = distances[chunk.groups], columns[chunk.groups]
         least = floor if floor is None or len(floor) == 1 else floor[chunk.groups]
         first = problem.positive.shape[1]
-        if (
-            norms is not None
-            and chunk.targets.shape[-1] > FEW_CHANNELS
-            and call.measure(chunk.targets, norms, first, least, found, sums)
-        ):
-            continue
         pair_distances(_points(problem, chunk.targets), chunk.targets, first, found, norms)
         if least is not None:
             torch.maximum(found, least, out=found)
@@ -102,7 +98,7 @@ class _Measured(NamedTuple):
     """
 
     problem: Problem
-    gathered: Iterable[Chunk]
+    gathered: Chunks
     unit: Tensor | float
     distances: Tensor
     sums: Tensor

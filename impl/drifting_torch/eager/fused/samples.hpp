@@ -1,0 +1,71 @@
+// The samples of a feature, and the targets of one of its groups (a label and a vector).
+
+#pragma once
+
+#include <cmath>
+
+#include "vectors.hpp"
+
+namespace drifting {
+
+// Samples [L, count, V, C] of one kind, whose channels lie side by side; strides are in numbers.
+struct Samples {
+  const void* numbers;
+  std::int64_t count, of_label, of_sample, of_vector;
+};
+
+struct Feature {
+  std::int64_t groups, vectors, channels;  // L*V, V, C
+  Samples positive, generated, other;      // other may have none
+  const void* units;                       // [L*V]: multiplies a group's samples; or null for ones
+
+  std::int64_t targets() const { return positive.count + generated.count + other.count; }
+};
+
+// From one row of targets to the next: whole vectors, and an odd number of cache lines so that the
+// rows of a panel do not compete for the same few places of a cache.
+template <typename Number>
+inline std::int64_t row_stride(std::int64_t channels) {
+  constexpr std::int64_t kLine = 64 / static_cast<std::int64_t>(sizeof(Number));
+  const std::int64_t lines = (channels + kLine - 1) / kLine;
+  return (lines > 1 ? lines | 1 : lines) * kLine;
+}
+
+// Gathers targets as [M, stride], in the order positives, generated samples, others, measured from
+// the generated samples' mean: others may lie anywhere if they weigh nothing.
+template <typename Number>
+class Gathering {
+ public:
+  explicit Gathering(const Feature& feature) : feature_(feature), centre_(feature.channels) {}
+
+  void group(std::int64_t group, Number* into, std::int64_t stride) {
+    unit_ = feature_.units ? static_cast<const Number*>(feature_.units)[group] : Number(1);
+    const std::int64_t channels = feature_.channels;
+    Number* centre = centre_.data();
+    std::fill(centre, centre + channels, Number(0));
+    const Samples& generated = feature_.generated;
+    for (std::int64_t n = 0; n < generated.count; ++n) {
+      const Number* from = sample(generated, group, n);
+      for (std::int64_t c = 0; c < channels; ++c) centre[c] += from[c] * unit_;
+    }
+    for (std::int64_t c = 0; c < channels; ++c) centre[c] /= Number(generated.count);
+    for (const Samples* each : {&feature_.positive, &generated, &feature_.other}) {
+      for (std::int64_t n = 0; n < each->count; ++n, into += stride) {
+        const Number* from = sample(*each, group, n);
+        for (std::int64_t c = 0; c < channels; ++c) into[c] = from[c] * unit_ - centre[c];
+      }
+    }
+  }
+
+ private:
+  const Number* sample(const Samples& from, std::int64_t group, std::int64_t n) const {
+    return static_cast<const Number*>(from.numbers) + group / feature_.vectors * from.of_label +
+           n * from.of_sample + group % feature_.vectors * from.of_vector;
+  }
+
+  const Feature& feature_;
+  Buffer<Number> centre_;
+  Number unit_ = 1;
+};
+
+}  // namespace drifting

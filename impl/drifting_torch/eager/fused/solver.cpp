@@ -1,0 +1,197 @@
+// The loss of a feature between its samples and its gradient, group by group (A.6).
+//
+// No header of PyTorch: a plain C interface for ctypes. Must not be compiled with -ffast-math:
+// infinities, and not-a-numbers that have to arrive, are told apart from numbers here.
+
+#include "affinities.hpp"
+#include "distances.hpp"
+
+namespace drifting {
+
+template <typename Number>
+void measure(const Feature& feature, const Distances& call) {
+#pragma omp parallel num_threads(call.threads) if (call.threads > 1)
+  {
+    Measuring<Number> measuring(feature, call);
+#pragma omp for schedule(static)
+    for (std::int64_t group = 0; group < feature.groups; ++group)
+      call.served[group] = measuring.solve(group);
+  }
+}
+
+// Coefficients of groups one after the other, given as distances alone.
+template <typename Number, typename Powers>
+void fill(const Affinities& call, Number* out) {
+  const std::int64_t columns = call.columns, block = call.rows * columns;
+#pragma omp parallel num_threads(call.threads) if (call.threads > 1)
+  {
+    Weighing<Number, Powers> weighing(call);
+    Buffer<Number> row(call.temperatures * weighing.width());
+#pragma omp for schedule(static)
+    for (std::int64_t group = 0; group < call.groups; ++group) {
+      Outcome outcome = weighing.prepare(group);
+      for (std::int64_t n = 0; outcome != kNotServed && n < call.rows; ++n) {
+        if (!weighing.row(n, row.data(), weighing.width())) outcome = kNotServed;
+        for (std::int64_t t = 0; t < call.temperatures; ++t)
+          std::memcpy(out + (group * call.temperatures + call.places[t]) * block + n * columns,
+                      row.data() + t * weighing.width(), sizeof(Number) * columns);
+      }
+      call.served[group] = outcome;
+    }
+  }
+}
+
+struct Drifts {
+  void* const* values;  // [T] of [L*V, N, C]: every temperature's drift
+  double* energy;       // [T, L*V]: its squares, summed
+};
+
+// One group's drifts: coefficients of some rows at a time, while they are in cache, are multiplied
+// with the targets.
+template <typename Number, typename Powers>
+class Drifting {
+ public:
+  Drifting(const Feature& feature, const Affinities& call, const Drifts& drifts)
+      : feature_(feature),
+        call_(call),
+        drifts_(drifts),
+        stride_(row_stride<Number>(feature.channels)),
+        gathering_(feature),
+        weighing_(call),
+        targets_(call.columns * stride_),
+        coefficients_(kTileRows * call.temperatures * weighing_.width()),
+        products_(kTileRows * call.temperatures * stride_) {}
+
+  Outcome solve(std::int64_t group) {
+    Outcome outcome = weighing_.prepare(group);
+    if (outcome == kNotServed) return outcome;
+    gathering_.group(group, targets_.data(), stride_);
+    const std::int64_t width = weighing_.width(), channels = feature_.channels;
+    double energy[Powers::kMost] = {};
+    for (std::int64_t begin = 0; begin < call_.rows; begin += kTileRows) {
+      const std::int64_t count = std::min<std::int64_t>(kTileRows, call_.rows - begin);
+      for (std::int64_t r = 0; r < count; ++r)
+        if (!weighing_.row(begin + r, coefficients_.data() + r * width, count * width))
+          return kNotServed;
+      multiply<Number>(count * call_.temperatures, padded<Number>(channels), call_.columns,
+                       coefficients_.data(), width, targets_.data(), stride_, false,
+                       products_.data(), stride_);
+      for (std::int64_t t = 0; t < call_.temperatures; ++t)
+        energy[t] += keep(products_.data() + t * count * stride_, count,
+                          static_cast<Number*>(drifts_.values[call_.places[t]]) +
+                              (group * call_.rows + begin) * channels);
+    }
+    for (std::int64_t t = 0; t < call_.temperatures; ++t)
+      drifts_.energy[call_.places[t] * feature_.groups + group] = energy[t];
+    return outcome;
+  }
+
+ private:
+  // Copies rows, and returns the sum of their squares.
+  double keep(const Number* from, std::int64_t rows, Number* into) const {
+    const std::int64_t channels = feature_.channels;
+    double sum = 0;
+    for (std::int64_t r = 0; r < rows; ++r, from += stride_, into += channels) {
+#pragma omp simd reduction(+ : sum)
+      for (std::int64_t c = 0; c < channels; ++c) {
+        const Number number = from[c];
+        into[c] = number;
+        sum += static_cast<double>(number) * static_cast<double>(number);
+      }
+    }
+    return sum;
+  }
+
+  const Feature& feature_;
+  const Affinities& call_;
+  const Drifts& drifts_;
+  const std::int64_t stride_;
+  Gathering<Number> gathering_;
+  Weighing<Number, Powers> weighing_;
+  Buffer<Number> targets_, coefficients_, products_;
+};
+
+template <typename Number, typename Powers>
+void drift(const Feature& feature, const Affinities& call, const Drifts& drifts) {
+#pragma omp parallel num_threads(call.threads) if (call.threads > 1)
+  {
+    Drifting<Number, Powers> drifting(feature, call, drifts);
+#pragma omp for schedule(static)
+    for (std::int64_t group = 0; group < feature.groups; ++group)
+      call.served[group] = drifting.solve(group);
+  }
+}
+
+// Sums of drifts [T] of [L*V, N, C] times factors [T, L*V], in the place of the first drift.
+struct Sum {
+  std::int64_t groups, entries, temperatures, threads;  // L*V, N*C, T
+  void* const* values;
+  const double* factors;
+  double* squares;  // [L*V]: squares of the sums, summed
+};
+
+template <typename Number>
+void sum(const Sum& call) {
+#pragma omp parallel for schedule(static) num_threads(call.threads) if (call.threads > 1)
+  for (std::int64_t group = 0; group < call.groups; ++group) {
+    Number* into = static_cast<Number*>(call.values[0]) + group * call.entries;
+    double squares = 0;
+    constexpr std::int64_t kBlock = 1024;  // entries that stay in the first cache
+    for (std::int64_t begin = 0; begin < call.entries; begin += kBlock) {
+      const std::int64_t end = std::min(begin + kBlock, call.entries);
+      for (std::int64_t t = 0; t < call.temperatures; ++t) {
+        const Number* from = static_cast<const Number*>(call.values[t]) + group * call.entries;
+        const Number factor = Number(call.factors[t * call.groups + group]);
+        for (std::int64_t at = begin; at < end; ++at)
+          into[at] = t == 0 ? into[at] * factor : into[at] + from[at] * factor;
+      }
+#pragma omp simd reduction(+ : squares)
+      for (std::int64_t at = begin; at < end; ++at)
+        squares += static_cast<double>(into[at]) * static_cast<double>(into[at]);
+    }
+    call.squares[group] = squares;
+  }
+}
+
+bool of_paper(const Affinities& call) {
+  return call.temperatures == 3 && call.powers[0] == 1 && call.powers[1] == 4 &&
+         call.powers[2] == 10;
+}
+
+template <typename Number>
+void drift_at(const Feature& feature, const Affinities& call, const Drifts& drifts) {
+  of_paper(call) ? drift<Number, PaperPowers>(feature, call, drifts)
+                 : drift<Number, AnyPowers>(feature, call, drifts);
+}
+
+template <typename Number>
+void fill_at(const Affinities& call, void* out) {
+  of_paper(call) ? fill<Number, PaperPowers>(call, static_cast<Number*>(out))
+                 : fill<Number, AnyPowers>(call, static_cast<Number*>(out));
+}
+
+}  // namespace drifting
+
+// What ctypes calls; `wide` says that numbers are doubles, else floats.
+extern "C" {
+
+void drifting_measure(int wide, const drifting::Feature* feature,
+                      const drifting::Distances* call) {
+  wide ? drifting::measure<double>(*feature, *call) : drifting::measure<float>(*feature, *call);
+}
+
+void drifting_drifts(int wide, const drifting::Feature* feature, const drifting::Affinities* call,
+                     const drifting::Drifts* drifts) {
+  wide ? drifting::drift_at<double>(*feature, *call, *drifts)
+       : drifting::drift_at<float>(*feature, *call, *drifts);
+}
+
+void drifting_coefficients(int wide, const drifting::Affinities* call, void* out) {
+  wide ? drifting::fill_at<double>(*call, out) : drifting::fill_at<float>(*call, out);
+}
+
+void drifting_sum(int wide, const drifting::Sum* call) {
+  wide ? drifting::sum<double>(*call) : drifting::sum<float>(*call);
+}
+
+}  // extern "C"
