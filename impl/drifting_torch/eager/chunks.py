@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from drifting_torch.eager.fused import call
+from drifting_torch.problem.memory import in_large_pages
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.units import ordinary_range
 
@@ -114,9 +115,10 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
     labels = slice(label, label + max(1, size // vectors))
     width = slice(vector, vector + min(size, vectors))
     apart = channels + (_PADDING if channels * problem.dtype.itemsize % _PAGE == 0 else 0)
-    gathered = torch.empty(
+    memory = torch.empty(
         (size, problem.targets, apart), dtype=problem.dtype, device=problem.generated.device
-    )[..., :channels]
+    )
+    gathered = in_large_pages(memory)[..., :channels]
     shaped = gathered.view(-1, width.stop - width.start, problem.targets, channels)
     sizes = [each.shape[1] for each in problem.sets]
     positive, generated, *others = shaped.split(sizes, 2)

@@ -19,6 +19,7 @@ from drifting_spec import implements
 from drifting_torch.eager.chunks import Chunks, group_slices
 from drifting_torch.eager.coefficients import Coefficients
 from drifting_torch.eager.fused import call
+from drifting_torch.problem.memory import in_large_pages
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.slope import Slope
 from drifting_torch.problem.thresholds import CANCELLED
@@ -97,7 +98,7 @@ class KeptDrifts:
         """Form the products of coefficients and targets."""
         labels, count, vectors, channels = problem.generated.shape
         like, size = distances.new_empty, labels * vectors
-        drift = [like((size, count, channels)) for _ in problem.temperatures]
+        drift = [in_large_pages(like((size, count, channels))) for _ in problem.temperatures]
         energy = like((len(drift), size), dtype=problem.wide)
         kernel = None if problem.ablation.scales else coefficients.kernel
         served = call.drifts(gathered.readable, gathered.units, kernel, distances, drift, energy)
@@ -160,7 +161,7 @@ class KeptCoefficients:
         """Keep the coefficients and form the traces; None where a trace cancels too far."""
         groups, count, targets = distances.shape
         temperatures = len(problem.temperatures)
-        kept = distances.new_empty((groups, temperatures, count, targets))
+        kept = in_large_pages(distances.new_empty((groups, temperatures, count, targets)))
         shape = (groups, temperatures + 1, temperatures)
         sums = torch.empty(shape, dtype=problem.wide, device=distances.device)
         for chunk in gathered:
@@ -213,6 +214,7 @@ class KeptCoefficients:
         """The squares of the drift and the gradient, from the product itself."""
         problem = self.problem
         drift = folded.new_empty((*folded.shape[:2], problem.generated.shape[-1]))
+        in_large_pages(drift)
         squares = folded.new_empty(len(folded), dtype=problem.wide)
         for chunk in self.gathered:
             here = chunk.groups

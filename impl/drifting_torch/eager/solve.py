@@ -27,6 +27,7 @@ from drifting_torch.eager.statistics import (
     feature_scale_from,
 )
 from drifting_torch.problem.derivatives import FrozenFeature, gradients_of
+from drifting_torch.problem.memory import in_large_pages
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.readings import (
     RELEASE_DISTANCE,
@@ -57,7 +58,9 @@ def measure_distances(
     """
     labels, count, vectors, _ = problem.generated.shape
     device, groups = problem.generated.device, labels * vectors
-    distances = torch.empty((groups, count, problem.targets), dtype=problem.dtype, device=device)
+    distances = in_large_pages(
+        torch.empty((groups, count, problem.targets), dtype=problem.dtype, device=device)
+    )
     columns = torch.empty((groups, problem.targets), dtype=problem.wide, device=device)
     floor = _distance_floor(problem)
     watched = problem.units is None and device.type == "cpu"
