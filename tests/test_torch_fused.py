@@ -91,7 +91,7 @@ def watched(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> list[int
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What is said of each group's coefficients: 0 where operators must form them."""
-    return watched(("drifts", "fill"), monkeypatch)
+    return watched(("drifts", "traces", "fill"), monkeypatch)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ _KEPT_ENTRIES = 3 * 2**22
 """Entries of a feature's targets and distances up to which the targets are gathered only once."""
 
 _CHUNK_ENTRIES_ELSEWHERE = 2**25
+
+MANY_CHANNELS = 4
+"""Channels per target from which Gram matrices pay."""
 
 _PAGE, _PADDING = 4096, 32
 """Rows a multiple of so many bytes apart share few lines of a cache: there they are padded."""
@@ -55,6 +59,13 @@ def group_slices(problem: Problem) -> Iterator[slice]:
             yield slice(start, min(start + step, last))
 
 
+class Whole(NamedTuple):
+    """The Gram matrices [L·V, M, M] of all groups' targets, and those [L·V, M, C] if kept."""
+
+    gram: Tensor
+    targets: Tensor | None
+
+
 @dataclass(frozen=True)
 class Chunks:
     """Every chunk of a feature, gathered when it is asked for; kept where the feature is small."""
@@ -81,6 +92,26 @@ class Chunks:
         if self.keeps:
             self._kept[groups.start] = chunk
         return chunk
+
+    def kept(self) -> tuple[Tensor, ...]:
+        """All groups' targets in their order."""
+        if self.whole is not None and self.whole.targets is not None:
+            return (self.whole.targets,)
+        return tuple(chunk.targets for chunk in self)
+
+    @cached_property
+    def whole(self) -> Whole | None:
+        """What compiled code makes of many channels; None where it does not or channels are few."""
+        problem = self.problem
+        labels, _, vectors, channels = problem.generated.shape
+        if problem.generated.device.type != "cpu" or channels < MANY_CHANNELS * problem.targets:
+            return None
+        groups = labels * vectors
+        targets = _room(problem, groups) if self.keeps else None
+        shape = (groups, problem.targets, problem.targets)
+        gram = problem.generated.new_empty(shape, dtype=problem.dtype)
+        done = call.gram(self.readable, self.units, targets, in_large_pages(gram))
+        return Whole(gram, targets) if done else None
 
     @cached_property
     def readable(self) -> list[Tensor] | None:
@@ -114,11 +145,7 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
     size = groups.stop - groups.start
     labels = slice(label, label + max(1, size // vectors))
     width = slice(vector, vector + min(size, vectors))
-    apart = channels + (_PADDING if channels * problem.dtype.itemsize % _PAGE == 0 else 0)
-    memory = torch.empty(
-        (size, problem.targets, apart), dtype=problem.dtype, device=problem.generated.device
-    )
-    gathered = in_large_pages(memory)[..., :channels]
+    gathered = _room(problem, size)
     shaped = gathered.view(-1, width.stop - width.start, problem.targets, channels)
     sizes = [each.shape[1] for each in problem.sets]
     positive, generated, *others = shaped.split(sizes, 2)
@@ -133,6 +160,14 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
     for part, into in zip(parts, (positive, *others), strict=True):
         torch.sub(part, centre, out=into)
     return gathered
+
+
+def _room(problem: Problem, groups: int) -> Tensor:
+    """Memory for the targets [B, M, C] of some groups."""
+    channels, dtype = problem.generated.shape[-1], problem.dtype
+    apart = channels + (_PADDING if channels * dtype.itemsize % _PAGE == 0 else 0)
+    memory = problem.generated.new_empty((groups, problem.targets, apart), dtype=dtype)
+    return in_large_pages(memory)[..., :channels]
 
 
 def ordinary(chunk: Chunk) -> bool:

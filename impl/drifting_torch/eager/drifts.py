@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
+from drifting_torch.eager import chunks
 from drifting_torch.eager.chunks import Chunks, group_slices
 from drifting_torch.eager.coefficients import Coefficients
 from drifting_torch.eager.fused import call
@@ -23,9 +24,6 @@ from drifting_torch.problem.memory import in_large_pages
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.slope import Slope
 from drifting_torch.problem.thresholds import CANCELLED
-
-_MANY_CHANNELS = 4
-"""Channels per target from which the Gram matrix pays."""
 
 _MANY_TARGETS = 4
 """Targets per generated sample up to which they are kept for the backward pass."""
@@ -68,7 +66,7 @@ def drifts_of(
 def _gram_pays(problem: Problem, coefficients: Coefficients) -> bool:
     """Whether channels are many, and the distances tell the generated samples' Gram matrix."""
     channels = problem.generated.shape[-1]
-    if channels < _MANY_CHANNELS * problem.targets or problem.generated.device.type != "cpu":
+    if channels < chunks.MANY_CHANNELS * problem.targets or problem.generated.device.type != "cpu":
         return False
     if problem.ablation.scales:  # a sample's own coefficient then has either sign
         return False
@@ -164,7 +162,10 @@ class KeptCoefficients:
         kept = in_large_pages(distances.new_empty((groups, temperatures, count, targets)))
         shape = (groups, temperatures + 1, temperatures)
         sums = torch.empty(shape, dtype=problem.wide, device=distances.device)
-        for chunk in gathered:
+        served, whole = None, gathered.whole
+        if whole is not None:
+            served = call.traces(coefficients.kernel, distances, whole.gram, kept, sums, _IN_RANGE)
+        for chunk in gathered.unserved(served):
             if not _IN_RANGE[0] < chunk.norms.amax().item() < _IN_RANGE[1]:
                 return None
             here = chunk.groups
@@ -206,8 +207,7 @@ class KeptCoefficients:
         squares, terms = products.sum((1, 2)), (self.terms.sqrt() * inverses).sum(1).square_()
         few = targets <= _MANY_TARGETS * count and self.gathered.keeps
         if few and bool((squares > CANCELLED * terms).all()):
-            parts = tuple(chunk.targets for chunk in self.gathered)
-            return squares.view(factor.shape), Slope(folded, factor, parts)
+            return squares.view(factor.shape), Slope(folded, factor, self.gathered.kept())
         return self._formed(folded, factor)
 
     def _formed(self, folded: Tensor, factor: Tensor) -> tuple[Tensor, Slope]:

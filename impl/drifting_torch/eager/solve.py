@@ -66,7 +66,8 @@ def measure_distances(
     watched = problem.units is None and device.type == "cpu"
     served = None
     if device.type == "cpu" and problem.generated.shape[-1] > FEW_CHANNELS:
-        served = call.measure(gathered.readable, gathered.units, floor, distances, columns)
+        gram = None if gathered.whole is None else gathered.whole.gram
+        served = call.measure(gathered.readable, gathered.units, floor, gram, distances, columns)
     for chunk in gathered.unserved(served):
         norms = chunk.norms.squeeze(-1) if device.type == "cpu" else None
         if watched and not ordinary(chunk):

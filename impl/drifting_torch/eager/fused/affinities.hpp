@@ -75,6 +75,7 @@ template <typename Number, typename Powers>
 class Weighing {
   using V = Vector<Number>;
   static constexpr std::int64_t kStep = kLanes<Number>;
+  static constexpr int kRows = 4;  // taken at once, so that columns are loaded and stored less
 
  public:
   explicit Weighing(const Affinities& call)
@@ -83,7 +84,7 @@ class Weighing {
         width_(padded<Number>(call.columns)),
         height_(padded<Number>(call.rows)),
         exponentials_(call.rows * width_),
-        row_(width_),
+        row_(kRows * width_),
         nearest_(height_),
         theta_(width_),
         attracting_(width_),
@@ -100,6 +101,7 @@ class Weighing {
   Outcome prepare(std::int64_t group) {
     distances_ = static_cast<const Number*>(call_.distances) + group * call_.rows * call_.columns;
     rate_ = static_cast<const Number*>(call_.rate)[call_.shared_rate ? 0 : group];
+    binary_ = rate_ * Number(1.4426950408889634);
     scale_ = static_cast<const Number*>(call_.scale)[call_.shared_scale ? 0 : group];
     weight_ = call_.weight ? static_cast<const Number*>(call_.weight) +
                                  (call_.shared_weight ? 0 : group * call_.columns)
@@ -109,8 +111,8 @@ class Weighing {
     find_nearest();
     std::fill(theta_.data(), theta_.data() + width_, Number(0));
     if (!in_range(0)) return kNotServed;
-    if (sum_up()) return kServed;
-    return in_range(find_theta()) && sum_up() ? kServedByColumns : kNotServed;
+    if (sum_up(false)) return kServed;
+    return in_range(find_theta()) && sum_up(true) ? kServedByColumns : kNotServed;
   }
 
   // Second pass: coefficients of a row at all temperatures, `apart` from one another, in padded
@@ -161,13 +163,16 @@ class Weighing {
     }
   }
 
-  // A row of distances, where its own entry and the padding lie far away.
-  const Number* padded_row(std::int64_t n) {
+  // Rows of distances, where their own entries and the padding lie far away.
+  template <int kCount>
+  const Number* padded_rows(std::int64_t first) {
     Number* row = row_.data();
-    std::memcpy(row, distances_ + n * call_.columns, sizeof(Number) * call_.columns);
-    std::fill(row + call_.columns, row + width_, kFar);
-    row[call_.positives + n] = kFar;
-    return row;
+    for (std::int64_t n = first; n < first + kCount; ++n, row += width_) {
+      std::memcpy(row, distances_ + n * call_.columns, sizeof(Number) * call_.columns);
+      std::fill(row + call_.columns, row + width_, kFar);
+      row[call_.positives + n] = kFar;
+    }
+    return row_.data();
   }
 
   // rho, the nearest target of each row, and the middle of the nearest and the furthest of them.
@@ -175,15 +180,13 @@ class Weighing {
     Number lowest = kFar;
     highest_ = 0;
     for (std::int64_t n = 0; n < call_.rows; ++n) {
-      const Number* row = padded_row(n);
+      const Number* row = padded_rows<1>(n);
       V least = load(row);
       for (std::int64_t m = kStep; m < width_; m += kStep) {
         const V here = load(row + m);
         least = here < least ? here : least;
       }
-      Number nearest = least[0];
-      for (int lane = 1; lane < kStep; ++lane)
-        nearest = least[lane] < nearest ? least[lane] : nearest;
+      const Number nearest = least_of<Number>(least);
       nearest_.data()[n] = nearest;
       lowest = nearest < lowest ? nearest : lowest;
       highest_ = nearest < highest_ ? highest_ : nearest;
@@ -196,7 +199,7 @@ class Weighing {
     Number* theta = theta_.data();
     std::fill(theta, theta + call_.columns, kFar);
     for (std::int64_t n = 0; n < call_.rows; ++n) {
-      const Number* row = padded_row(n);
+      const Number* row = padded_rows<1>(n);
       const Number nearest = nearest_.data()[n];
       for (std::int64_t m = 0; m < call_.columns; ++m)
         theta[m] = row[m] - nearest < theta[m] ? row[m] - nearest : theta[m];
@@ -218,68 +221,94 @@ class Weighing {
            (highest_ + theta) * rate_ <= Number(call_.masked);
   }
 
-  // Fill `into` with exp(of * factor).
+  // Fill `into` with 2^(of * factor).
   static void exponentiate(std::int64_t count, const Number* of, Number factor, Number* into) {
     for (std::int64_t at = 0; at < count; at += kStep)
-      store<Number>(into + at, exponential<Number>(load(of + at) * factor));
+      store<Number>(into + at, power_of_two<Number>(load(of + at) * factor));
   }
 
   // Fill E, and what rows and columns are multiplied by; returns whether every sum holds enough.
-  bool sum_up() {
+  bool sum_up(bool shifted) {
     const int count = powers_.count();
-    for (std::int64_t n = 0; n < height_; ++n)
-      half_.data()[n] = n < call_.rows ? middle_ - nearest_.data()[n] : Number(0);
-    for (int t = count - 1; t >= 0; --t)
-      exponentiate(height_, half_.data(), Number(0.5) * rate_ * Number(call_.powers[t]),
-                   half_.data() + t * height_);
+    const std::int64_t rows = call_.rows, columns = call_.columns;
+    for (std::int64_t n = 0; n < rows; ++n) half_.data()[n] = middle_ - nearest_.data()[n];
+    for (int t = count - 1; t >= 0; --t)  // the first last: it is what the others are made of
+      exponentiate(height_, half_.data(), power_rate(t) / 2, half_.data() + t * height_);
     const bool weighs = weight_ && call_.weights_enter;
     for (int t = 0; t < count; ++t) {
       Number* entering = entering_.data() + t * width_;
-      exponentiate(width_, theta_.data(), -rate_ * Number(call_.powers[t]), entering);
-      for (std::int64_t m = 0; weighs && m < call_.columns; ++m) entering[m] *= weight_[m];
+      if (shifted) exponentiate(width_, theta_.data(), -power_rate(t), entering);
+      else std::fill(entering, entering + width_, Number(1));
+      for (std::int64_t m = 0; weighs && m < columns; ++m) entering[m] *= weight_[m];
     }
     std::fill(column_.data(), column_.data() + count * width_, Number(0));
-    bool enough = true;
-    for (std::int64_t n = 0; n < call_.rows; ++n) enough = sum_row(n) && enough;
+    std::int64_t n = 0;
+    for (; n + kRows <= rows; n += kRows) sum_rows<kRows>(n);
+    for (; n < rows; ++n) sum_rows<1>(n);
+    Number least = std::numeric_limits<Number>::infinity();
     for (int t = 0; t < count; ++t) {
-      Number* column = column_.data() + t * width_;
-      exponentiate(width_, theta_.data(), Number(-0.5) * rate_ * Number(call_.powers[t]),
-                   row_.data());
-      for (std::int64_t m = 0; m < call_.columns; ++m)
-        enough = enough && column[m] > Number(call_.least);
-      for (std::int64_t m = 0; m < call_.columns; ++m) column[m] = row_.data()[m] / std::sqrt(column[m]);
+      least = to_factors(rows, factor_.data() + t * height_, half_.data() + t * height_, least);
+      Number* theta = row_.data();
+      if (shifted) exponentiate(width_, theta_.data(), -power_rate(t) / 2, theta);
+      else std::fill(theta, theta + width_, Number(1));
+      least = to_factors(columns, column_.data() + t * width_, theta, least);
     }
-    return enough;
+    return least > Number(call_.least);
   }
 
-  bool sum_row(std::int64_t n) {
-    const int count = powers_.count();
-    const Number* row = padded_row(n);
-    const Number nearest = nearest_.data()[n];
-    V sum[Powers::kMost] = {};
-    Number weighing[Powers::kMost];
-    for (int t = 0; t < count; ++t) {
-      const Number half = half_.data()[t * height_ + n];
-      weighing[t] = half * half;
+  Number power_rate(int t) const { return binary_ * Number(call_.powers[t]); }
+
+  // Put `others` over their roots in the place of sums; returns the least sum, if below `least`.
+  // A sum that is not a number is the least.
+  static Number to_factors(std::int64_t count, Number* sums, const Number* others, Number least) {
+    bool numbers = true;
+#pragma omp simd reduction(min : least) reduction(&& : numbers)
+    for (std::int64_t at = 0; at < count; ++at) {
+      least = sums[at] < least ? sums[at] : least;
+      numbers = numbers && sums[at] == sums[at];
+      sums[at] = others[at] / std::sqrt(sums[at]);
     }
-    for (std::int64_t m = 0; m < width_; m += kStep) {
-      V power[Powers::kMost];
-      const V one = exponential<Number>(((nearest - load(row + m)) + load(theta_.data() + m)) * rate_);
-      store<Number>(exponentials_.data() + n * width_ + m, one);
-      powers_(one, power);
+    return numbers ? least : std::numeric_limits<Number>::quiet_NaN();
+  }
+
+  // Fill some rows' E, begin their factors with their sums, and add to those of the columns.
+  template <int kCount>
+  void sum_rows(std::int64_t first) {
+    const int count = powers_.count();
+    V sum[kCount][Powers::kMost] = {};
+    Number weighing[kCount][Powers::kMost], nearest[kCount];
+    const Number* rows = padded_rows<kCount>(first);
+    for (int r = 0; r < kCount; ++r) {
+      nearest[r] = nearest_.data()[first + r];
       for (int t = 0; t < count; ++t) {
-        Number* column = column_.data() + t * width_ + m;
-        store<Number>(column, load(column) + weighing[t] * power[t]);
-        sum[t] += power[t] * load(entering_.data() + t * width_ + m);
+        const Number half = half_.data()[t * height_ + first + r];
+        weighing[r][t] = half * half;
       }
     }
-    bool enough = true;
-    for (int t = 0; t < count; ++t) {
-      const Number total = sum_of<Number>(sum[t]);
-      enough = enough && total > Number(call_.least);
-      factor_.data()[t * height_ + n] = half_.data()[t * height_ + n] / std::sqrt(total);
+    for (std::int64_t m = 0; m < width_; m += kStep) {
+      V column[Powers::kMost], entering[Powers::kMost];
+      for (int t = 0; t < count; ++t) {
+        column[t] = load(column_.data() + t * width_ + m);
+        entering[t] = load(entering_.data() + t * width_ + m);
+      }
+      const V theta = load(theta_.data() + m);
+#pragma GCC unroll 4
+      for (int r = 0; r < kCount; ++r) {
+        V power[Powers::kMost];
+        const V one =
+            power_of_two<Number>(((nearest[r] - load(rows + r * width_ + m)) + theta) * binary_);
+        store<Number>(exponentials_.data() + (first + r) * width_ + m, one);
+        powers_(one, power);
+        for (int t = 0; t < count; ++t) {
+          column[t] += weighing[r][t] * power[t];
+          sum[r][t] += power[t] * entering[t];
+        }
+      }
+      for (int t = 0; t < count; ++t) store<Number>(column_.data() + t * width_ + m, column[t]);
     }
-    return enough;
+    for (int r = 0; r < kCount; ++r)
+      for (int t = 0; t < count; ++t)
+        factor_.data()[t * height_ + first + r] = sum_of<Number>(sum[r][t]);
   }
 
   const Affinities& call_;
@@ -288,7 +317,8 @@ class Weighing {
   mutable Buffer<Number> exponentials_, row_, nearest_, theta_, attracting_, repelling_, entering_,
       column_, half_, factor_;
   const Number *distances_ = nullptr, *weight_ = nullptr;
-  Number rate_ = 0, scale_ = 0, middle_ = 0, highest_ = 0;
+  // binary_ is the rate for powers of two.
+  Number rate_ = 0, binary_ = 0, scale_ = 0, middle_ = 0, highest_ = 0;
 };
 
 }  // namespace drifting

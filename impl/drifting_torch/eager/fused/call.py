@@ -72,21 +72,23 @@ def is_plain(tensor: Tensor, dtype: torch.dtype) -> bool:
 def _call(
     function: str, loaded: ctypes.CDLL, dtype: torch.dtype, *arguments: ctypes.Structure
 ) -> None:
-    loaded[function](dtype == torch.float64, *(ctypes.byref(each) for each in arguments))
+    getattr(loaded, function)(dtype == torch.float64, *(ctypes.byref(each) for each in arguments))
 
 
 def measure(
     sets: Sequence[Tensor] | None,
     units: Tensor | None,
     floor: Tensor | None,
+    gram: Tensor | None,
     out: Tensor,
     sums: Tensor,
 ) -> Tensor | None:
     """Fill ``out`` [L·V, N, M] with distances, and ``sums`` [L·V, M] with those over rows.
 
     ``sets`` are the targets' samples [L, ·, V, C] (``chunks.Chunks.readable``), ``units`` [L, V]
-    multiply them. ``floor`` [L·V, 1, 1], or of one element, is the least distance. Not served are
-    groups whose norms are no ordinary numbers, or whose samples are too close for their products.
+    multiply them, ``gram`` are the targets' Gram matrices if they are known. ``floor`` [L·V, 1, 1],
+    or of one element, is the least distance. Not served are groups whose norms are no ordinary
+    numbers, or whose samples are too close for their products.
     """
     loaded = _library_for(out) if sets and sums.dtype == torch.float64 else None
     if loaded is None or sets is None:
@@ -97,7 +99,7 @@ def measure(
         loaded,
         out.dtype,
         structures.feature(sets, units),
-        structures.distances(floor, out, sums, served),
+        structures.distances(floor, gram, out, sums, served),
     )
     return served
 
@@ -126,6 +128,48 @@ def drifts(
         structures.feature(sets, units),
         structures.affinities(kernel, distances, served),
         structures.drifts(out, energy),
+    )
+    return served
+
+
+def gram(
+    sets: Sequence[Tensor] | None, units: Tensor | None, targets: Tensor | None, out: Tensor
+) -> bool:
+    """Fill ``out`` [L·V, M, M] with Gram matrices and ``targets`` [L·V, M, C] with the targets.
+
+    The latter only if there are any. False where nothing was done.
+    """
+    loaded = _library_for(out) if sets else None
+    if loaded is None or sets is None:
+        return False
+    feature = structures.feature(sets, units)
+    _call("drifting_gram", loaded, out.dtype, feature, structures.gram(targets, out))
+    return True
+
+
+def traces(
+    kernel: Kernel | None,
+    distances: Tensor,
+    gram: Tensor,
+    out: Tensor,
+    sums: Tensor,
+    norms: tuple[float, float],
+) -> Tensor | None:
+    """Fill ``out`` [L·V, T, N, M] with the coefficients R, and ``sums`` [L·V, T+1, T].
+
+    Those are the R_a·G·R_b summed over samples, and in the last row what cancelled where a = b.
+    Not served are what :func:`drifts` does not, and groups whose largest norm is beyond ``norms``.
+    """
+    loaded = _library_for(distances, gram, out) if _takes(kernel) else None
+    if loaded is None or kernel is None or sums.dtype != torch.float64:
+        return None
+    served = torch.empty(len(distances), dtype=torch.uint8)
+    _call(
+        "drifting_traces",
+        loaded,
+        out.dtype,
+        structures.affinities(kernel, distances, served),
+        structures.traces(gram, out, sums, norms),
     )
     return served
 

@@ -14,6 +14,7 @@ struct Distances {
   double threshold;     // least share of a squared distance in the largest squares' sum
   std::int64_t shared_floor, threads;
   const void* floor;     // [L*V] or [1], or null: least distance
+  const void* gram;      // [L*V, M, M]: the targets' products where they are known, else null
   void* values;          // [L*V, N, M]: the distances
   double* sums;          // [L*V, M]: distances summed over rows
   std::uint8_t* served;  // [L*V]: 0 where nothing of use was written
@@ -31,7 +32,7 @@ class Measuring {
         stride_(row_stride<Number>(feature.channels)),
         product_stride_(padded<Number>(columns_)),
         gathering_(feature),
-        targets_(columns_ * stride_),
+        targets_(call.gram ? 0 : columns_ * stride_),
         turned_(kInner * kPanel<Number>),
         products_(rows_ * product_stride_),
         squares_(columns_),
@@ -40,15 +41,11 @@ class Measuring {
   // Returns whether products tell the distances: norms are ordinary numbers, and no two samples
   // but a sample and itself are close.
   bool solve(std::int64_t group) {
-    Number* targets = targets_.data();
-    gathering_.group(group, targets, stride_);
+    call_.gram ? copy(group) : multiply(group);
     const Number* squares = squares_.data();
-    const Number largest = square();
+    const Number largest = largest_square();
     if (!(largest > Number(call_.least_square) && largest < Number(call_.most_square)))
       return false;
-    multiply_transposed<Number>(rows_, columns_, channels_, targets + own_ * stride_, stride_,
-                                targets, stride_, turned_.data(), products_.data(),
-                                product_stride_);
     const Number floor = call_.floor
                              ? static_cast<const Number*>(call_.floor)[call_.shared_floor ? 0 : group]
                              : Number(0);
@@ -67,20 +64,40 @@ class Measuring {
  private:
   static constexpr std::int64_t kBlock = 64;  // rows summed in the distances' own precision
 
-  // Fill the targets' squared norms; returns the largest, or not-a-number if there is one.
-  Number square() {
-    Number largest = 0;
+  // Fill the products and squared norms.
+  void multiply(std::int64_t group) {
+    Number* targets = targets_.data();
+    gathering_.group(group, targets, stride_);
     for (std::int64_t m = 0; m < columns_; ++m) {
-      const Number* target = targets_.data() + m * stride_;
+      const Number* target = targets + m * stride_;
       Vector<Number> sum{};
-      for (std::int64_t c = 0; c < stride_; c += kLanes<Number>) {
+      for (std::int64_t c = 0; c < stride_; c += kLanes<Number>) {  // what pads a row is zero
         const Vector<Number> part = load(target + c);
         sum += part * part;
       }
-      const Number square = sum_of<Number>(sum);
-      squares_.data()[m] = square;
-      largest = square < largest ? largest : square;
+      squares_.data()[m] = sum_of<Number>(sum);
+    }
+    multiply_transposed<Number>(rows_, columns_, channels_, targets + own_ * stride_, stride_,
+                                targets, stride_, turned_.data(), products_.data(),
+                                product_stride_);
+  }
+
+  // Fill them from the Gram matrix.
+  void copy(std::int64_t group) {
+    const Number* gram = static_cast<const Number*>(call_.gram) + group * columns_ * columns_;
+    for (std::int64_t m = 0; m < columns_; ++m) squares_.data()[m] = gram[m * columns_ + m];
+    for (std::int64_t n = 0; n < rows_; ++n)
+      std::memcpy(products_.data() + n * product_stride_, gram + (own_ + n) * columns_,
+                  sizeof(Number) * columns_);
+  }
+
+  // Not-a-number if there is one.
+  Number largest_square() {
+    Number largest = 0;
+    for (std::int64_t m = 0; m < columns_; ++m) {
+      const Number square = squares_.data()[m];
       if (square != square) return square;
+      largest = std::max(largest, square);
     }
     return largest;
   }

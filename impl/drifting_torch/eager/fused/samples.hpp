@@ -39,20 +39,25 @@ class Gathering {
   explicit Gathering(const Feature& feature) : feature_(feature), centre_(feature.channels) {}
 
   void group(std::int64_t group, Number* into, std::int64_t stride) {
-    unit_ = feature_.units ? static_cast<const Number*>(feature_.units)[group] : Number(1);
-    const std::int64_t channels = feature_.channels;
+    channels(group, 0, feature_.channels, into, stride);
+  }
+
+  // Some of the channels alone.
+  void channels(std::int64_t group, std::int64_t first, std::int64_t count, Number* into,
+                std::int64_t stride) {
+    const Number unit = feature_.units ? static_cast<const Number*>(feature_.units)[group] : Number(1);
     Number* centre = centre_.data();
-    std::fill(centre, centre + channels, Number(0));
+    std::fill(centre, centre + count, Number(0));
     const Samples& generated = feature_.generated;
     for (std::int64_t n = 0; n < generated.count; ++n) {
-      const Number* from = sample(generated, group, n);
-      for (std::int64_t c = 0; c < channels; ++c) centre[c] += from[c] * unit_;
+      const Number* from = sample(generated, group, n) + first;
+      for (std::int64_t c = 0; c < count; ++c) centre[c] += from[c] * unit;
     }
-    for (std::int64_t c = 0; c < channels; ++c) centre[c] /= Number(generated.count);
+    for (std::int64_t c = 0; c < count; ++c) centre[c] /= Number(generated.count);
     for (const Samples* each : {&feature_.positive, &generated, &feature_.other}) {
       for (std::int64_t n = 0; n < each->count; ++n, into += stride) {
-        const Number* from = sample(*each, group, n);
-        for (std::int64_t c = 0; c < channels; ++c) into[c] = from[c] * unit_ - centre[c];
+        const Number* from = sample(*each, group, n) + first;
+        for (std::int64_t c = 0; c < count; ++c) into[c] = from[c] * unit - centre[c];
       }
     }
   }
@@ -65,7 +70,6 @@ class Gathering {
 
   const Feature& feature_;
   Buffer<Number> centre_;
-  Number unit_ = 1;
 };
 
 }  // namespace drifting

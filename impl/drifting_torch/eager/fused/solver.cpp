@@ -5,6 +5,7 @@
 
 #include "affinities.hpp"
 #include "distances.hpp"
+#include "gram.hpp"
 
 namespace drifting {
 
@@ -56,11 +57,12 @@ class Drifting {
         call_(call),
         drifts_(drifts),
         stride_(row_stride<Number>(feature.channels)),
+        width_(padded<Number>(feature.channels)),
         gathering_(feature),
         weighing_(call),
         targets_(call.columns * stride_),
         coefficients_(kTileRows * call.temperatures * weighing_.width()),
-        products_(kTileRows * call.temperatures * stride_) {}
+        products_(kTileRows * call.temperatures * width_) {}
 
   Outcome solve(std::int64_t group) {
     Outcome outcome = weighing_.prepare(group);
@@ -73,11 +75,10 @@ class Drifting {
       for (std::int64_t r = 0; r < count; ++r)
         if (!weighing_.row(begin + r, coefficients_.data() + r * width, count * width))
           return kNotServed;
-      multiply<Number>(count * call_.temperatures, padded<Number>(channels), call_.columns,
-                       coefficients_.data(), width, targets_.data(), stride_, false,
-                       products_.data(), stride_);
+      multiply<Number>(count * call_.temperatures, width_, call_.columns, coefficients_.data(), width,
+                       targets_.data(), stride_, false, products_.data(), width_);
       for (std::int64_t t = 0; t < call_.temperatures; ++t)
-        energy[t] += keep(products_.data() + t * count * stride_, count,
+        energy[t] += keep(products_.data() + t * count * width_, count,
                           static_cast<Number*>(drifts_.values[call_.places[t]]) +
                               (group * call_.rows + begin) * channels);
     }
@@ -90,22 +91,21 @@ class Drifting {
   // Copies rows, and returns the sum of their squares.
   double keep(const Number* from, std::int64_t rows, Number* into) const {
     const std::int64_t channels = feature_.channels;
+    if (width_ == channels) std::memcpy(into, from, sizeof(Number) * rows * channels);
+    else
+      for (std::int64_t r = 0; r < rows; ++r)
+        std::memcpy(into + r * channels, from + r * width_, sizeof(Number) * channels);
     double sum = 0;
-    for (std::int64_t r = 0; r < rows; ++r, from += stride_, into += channels) {
 #pragma omp simd reduction(+ : sum)
-      for (std::int64_t c = 0; c < channels; ++c) {
-        const Number number = from[c];
-        into[c] = number;
-        sum += static_cast<double>(number) * static_cast<double>(number);
-      }
-    }
+    for (std::int64_t at = 0; at < rows * width_; ++at)  // what pads a row is zero
+      sum += static_cast<double>(from[at]) * static_cast<double>(from[at]);
     return sum;
   }
 
   const Feature& feature_;
   const Affinities& call_;
   const Drifts& drifts_;
-  const std::int64_t stride_;
+  const std::int64_t stride_, width_;
   Gathering<Number> gathering_;
   Weighing<Number, Powers> weighing_;
   Buffer<Number> targets_, coefficients_, products_;
@@ -165,6 +165,12 @@ void drift_at(const Feature& feature, const Affinities& call, const Drifts& drif
 }
 
 template <typename Number>
+void trace_at(const Affinities& call, const Traces& traces) {
+  of_paper(call) ? trace<Number, PaperPowers>(call, traces)
+                 : trace<Number, AnyPowers>(call, traces);
+}
+
+template <typename Number>
 void fill_at(const Affinities& call, void* out) {
   of_paper(call) ? fill<Number, PaperPowers>(call, static_cast<Number*>(out))
                  : fill<Number, AnyPowers>(call, static_cast<Number*>(out));
@@ -184,6 +190,14 @@ void drifting_drifts(int wide, const drifting::Feature* feature, const drifting:
                      const drifting::Drifts* drifts) {
   wide ? drifting::drift_at<double>(*feature, *call, *drifts)
        : drifting::drift_at<float>(*feature, *call, *drifts);
+}
+
+void drifting_gram(int wide, const drifting::Feature* feature, const drifting::Gram* call) {
+  wide ? drifting::gram<double>(*feature, *call) : drifting::gram<float>(*feature, *call);
+}
+
+void drifting_traces(int wide, const drifting::Affinities* call, const drifting::Traces* traces) {
+  wide ? drifting::trace_at<double>(*call, *traces) : drifting::trace_at<float>(*call, *traces);
 }
 
 void drifting_coefficients(int wide, const drifting::Affinities* call, void* out) {

@@ -57,7 +57,7 @@ class _Distances(Structure):
     _fields_ = (
         *((name, _REAL) for name in ("least_square", "most_square", "threshold")),
         *((name, _WHOLE) for name in ("shared_floor", "threads")),
-        *((name, _POINTER) for name in ("floor", "values", "sums", "served")),
+        *((name, _POINTER) for name in ("floor", "gram", "values", "sums", "served")),
     )
 
 
@@ -73,6 +73,24 @@ class _Affinities(Structure):
             (name, _POINTER)
             for name in ("powers", "places", "rate", "scale", "weight", "distances", "served")
         ),
+    )
+
+
+class _Gram(Structure):
+    """``struct Gram`` of gram.hpp."""
+
+    _fields_ = (
+        *((name, _WHOLE) for name in ("stride", "threads")),
+        *((name, _POINTER) for name in ("targets", "values")),
+    )
+
+
+class _Traces(Structure):
+    """``struct Traces`` of gram.hpp."""
+
+    _fields_ = (
+        *((name, _POINTER) for name in ("gram", "out", "sums")),
+        *((name, _REAL) for name in ("least_square", "most_square")),
     )
 
 
@@ -117,9 +135,12 @@ def feature(sets: Sequence[Tensor], units: Tensor | None) -> ctypes.Structure:
 
 
 def distances(
-    floor: Tensor | None, values: Tensor, sums: Tensor, served: Tensor
+    floor: Tensor | None, gram: Tensor | None, values: Tensor, sums: Tensor, served: Tensor
 ) -> ctypes.Structure:
-    """Distances [B, N, M] and their sums over rows; ``floor`` of one element or [B, 1, 1]."""
+    """Distances [B, N, M] and their sums over rows; ``floor`` of one element or [B, 1, 1].
+
+    ``gram`` [B, M, M] are the targets' products where they are known.
+    """
     least, most = ordinary_range(values.dtype)
     floor = None if floor is None else floor.to(values.dtype).contiguous()
     return _Distances(
@@ -128,9 +149,8 @@ def distances(
         near(values.dtype),
         floor is None or floor.numel() == 1,
         _threads(len(values)),
-        _pointer(floor),
-        *(each.data_ptr() for each in (values, sums, served)),
-    ).holding(floor, values, sums, served)
+        *(_pointer(each) for each in (floor, gram, values, sums, served)),
+    ).holding(floor, gram, values, sums, served)
 
 
 def affinities(kernel: Kernel, found: Tensor, served: Tensor) -> ctypes.Structure:
@@ -165,6 +185,19 @@ def affinities(kernel: Kernel, found: Tensor, served: Tensor) -> ctypes.Structur
         found.data_ptr(),
         served.data_ptr(),
     ).holding(rate, scale, weight, places, powers, found, served)
+
+
+def gram(targets: Tensor | None, values: Tensor) -> ctypes.Structure:
+    """Gram matrices [B, M, M], and the targets [B, M, C] if they are kept."""
+    stride = 0 if targets is None else targets.stride(1)
+    pointers = _pointer(targets), values.data_ptr()
+    return _Gram(stride, torch.get_num_threads(), *pointers).holding(targets, values)
+
+
+def traces(gram: Tensor, out: Tensor, sums: Tensor, norms: tuple[float, float]) -> ctypes.Structure:
+    """Coefficients [B, T, N, M] and their traces [B, T+1, T]; ``norms`` are those in range."""
+    pointers = (each.data_ptr() for each in (gram, out, sums))
+    return _Traces(*pointers, *(norm**2 for norm in norms)).holding(gram, out, sums)
 
 
 def drifts(values: Sequence[Tensor], energy: Tensor) -> ctypes.Structure:

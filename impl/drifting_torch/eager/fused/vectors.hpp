@@ -1,4 +1,4 @@
-// Vectors of numbers as wide as the processor's registers, and the exponential on them.
+// Vectors of numbers as wide as the processor's registers, and powers of two on them.
 //
 // GCC's and Clang's own vector types: ordinary operators, no intrinsics, any processor.
 
@@ -42,11 +42,30 @@ inline void store(Number* into, Vector<Number> vector) {
   std::memcpy(into, &vector, sizeof vector);
 }
 
+// One number from all lanes, by halves: `join` takes two vectors and gives one.
+template <typename Number, int kBytes = kVectorBytes, typename V, typename Join>
+inline Number across(V vector, Join join) {
+  if constexpr (kBytes <= 16) {
+    Number found = vector[0];
+    for (int lane = 1; lane < kBytes / static_cast<int>(sizeof(Number)); ++lane)
+      found = join(found, vector[lane]);
+    return found;
+  } else {
+    typedef Number Half __attribute__((vector_size(kBytes / 2)));
+    Half halves[2];
+    std::memcpy(halves, &vector, sizeof halves);
+    return across<Number, kBytes / 2>(Half(join(halves[0], halves[1])), join);
+  }
+}
+
 template <typename Number>
 inline Number sum_of(Vector<Number> vector) {
-  Number sum = 0;
-  for (int lane = 0; lane < kLanes<Number>; ++lane) sum += vector[lane];
-  return sum;
+  return across<Number>(vector, [](auto a, auto b) { return a + b; });
+}
+
+template <typename Number>
+inline Number least_of(Vector<Number> vector) {
+  return across<Number>(vector, [](auto a, auto b) { return b < a ? b : a; });
 }
 
 // The next whole number of vectors.
@@ -73,52 +92,62 @@ class Buffer {
   Number* numbers_;
 };
 
+// 2^r = series in r for |r| <= 1/2, to below the rounding of either type.
 template <typename Number>
 struct Exponential;
 
 template <>
 struct Exponential<float> {
   using Bits = std::int32_t;
-  static constexpr float lowest = -87.0f;      // below it the result is 0
+  static constexpr float lowest = -125.0f;     // below it the result is 0
   static constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
-  static constexpr float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
-  static constexpr int mantissa = 23, bias = 127, terms = 7;
+  static constexpr int mantissa = 23, bias = 127, degree = 6;
+  // Of least relative error, 1.9e-9.
+  static constexpr float series[] = {1.0000000005541663f,    0.6931472057372676f,
+                                     0.24022646890634652f,   0.055503287769653374f,
+                                     0.009618488957075231f,  0.0013399931219193481f,
+                                     0.00015345812011544304f};
 };
 
 template <>
 struct Exponential<double> {
   using Bits = std::int64_t;
-  static constexpr double lowest = -707.0;
+  static constexpr double lowest = -1020.0;
   static constexpr double magic = 6755399441055744.0;  // 1.5 * 2^52
-  static constexpr double ln2_high = 6.93147180369123816490e-01;
-  static constexpr double ln2_low = 1.90821492927058770002e-10;
-  static constexpr int mantissa = 52, bias = 1023, terms = 13;
+  static constexpr int mantissa = 52, bias = 1023, degree = 13;
+  // ln(2)^k / k!: the first term left out is 4e-18.
+  static constexpr double series[] = {
+      1.0,
+      0.69314718055994531,
+      0.24022650695910071,
+      0.055504108664821580,
+      0.0096181291076284772,
+      0.0013333558146428443,
+      0.00015403530393381610,
+      1.5252733804059840e-05,
+      1.3215486790144309e-06,
+      1.0178086009239699e-07,
+      7.0549116208011233e-09,
+      4.4455382718708119e-10,
+      2.5678435993488208e-11,
+      1.3691488853904129e-12};
 };
 
-// 1/k!, the coefficients of the exponential's series: |r| <= ln(2)/2, where the first term left
-// out is below the rounding of either type.
-constexpr double kInverseFactorial[] = {
-    1.0, 1.0, 1.0 / 2, 1.0 / 6, 1.0 / 24, 1.0 / 120, 1.0 / 720, 1.0 / 5040, 1.0 / 40320,
-    1.0 / 362880, 1.0 / 3628800, 1.0 / 39916800, 1.0 / 479001600, 1.0 / 6227020800.0};
-
-// e^x for x that do not overflow; not-a-number stays one.
+// 2^x for x that do not overflow; not-a-number stays one.
 template <typename Number>
-inline Vector<Number> exponential(Vector<Number> x) {
+inline Vector<Number> power_of_two(Vector<Number> x) {
   using Of = Exponential<Number>;
-  using Bits = Vector<typename Of::Bits>;
+  using Unsigned = std::make_unsigned_t<typename Of::Bits>;
   const auto vanishes = x < Of::lowest;
   const Vector<Number> inside = vanishes ? Of::lowest + Vector<Number>{} : x;
-  const Vector<Number> shifted = inside * Number(1.4426950408889634) + Of::magic;
-  const Vector<Number> whole = shifted - Of::magic;
-  const Vector<Number> rest = (inside - whole * Of::ln2_high) - whole * Of::ln2_low;
-  Vector<Number> series = Number(kInverseFactorial[Of::terms]) + Vector<Number>{};
+  const Vector<Number> shifted = inside + Of::magic;
+  const Vector<Number> rest = inside - (shifted - Of::magic);
+  Vector<Number> series = Of::series[Of::degree] + Vector<Number>{};
 #pragma GCC unroll 16
-  for (int k = Of::terms - 1; k >= 0; --k) series = series * rest + Number(kInverseFactorial[k]);
+  for (int k = Of::degree - 1; k >= 0; --k) series = series * rest + Of::series[k];
   // The whole number stands in the mantissa's lowest bits; shifted up it is the exponent's.
-  using Unsigned = Vector<std::make_unsigned_t<typename Of::Bits>>;
-  const auto power = ((Unsigned)shifted << Of::mantissa) +
-                     (std::make_unsigned_t<typename Of::Bits>(Of::bias) << Of::mantissa);
-  static_assert(sizeof(Bits) == sizeof(power), "one exponent a number");
+  const auto power = ((Vector<Unsigned>)shifted << Of::mantissa) +
+                     (Unsigned(Of::bias) << Of::mantissa);
   return vanishes ? Vector<Number>{} : series * (Vector<Number>)power;
 }
 
