@@ -218,7 +218,7 @@ class KeptCoefficients:
         squares = folded.new_empty(len(folded), dtype=problem.wide)
         for chunk in self.gathered:
             here = chunk.groups
-            torch.bmm(folded[here], chunk.targets, out=drift[here])
+            call.product(folded[here], chunk.targets, out=drift[here])
             squares[here] = _squares(drift[here], problem)
         return squares.view(factor.shape), Slope(drift, factor)
 

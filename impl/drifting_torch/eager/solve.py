@@ -279,6 +279,6 @@ class DriftingLossFunction(torch.autograd.Function):
         if arriving is None:
             return None, None, None
         slope = Slope.joined(*ctx.saved_tensors)
-        frozen = FrozenFeature(slope, ctx.feature_scale, ctx.like, ctx.options)
+        frozen = FrozenFeature(slope, ctx.feature_scale, ctx.like, ctx.options, call.product)
         (found,) = gradients_of(frozen, [ctx.change], [None], [arriving])
         return found, None, None

@@ -115,9 +115,11 @@ class Weighing {
     return in_range(find_theta()) && sum_up(true) ? kServedByColumns : kNotServed;
   }
 
-  // Second pass: coefficients of a row at all temperatures, `apart` from one another, in padded
-  // rows. Returns whether either side's affinities hold enough.
-  bool row(std::int64_t n, Number* out, std::int64_t apart) const {
+  // Second pass: a row's weighted affinities at all temperatures, `apart` from one another, in padded
+  // rows. Coefficients are these times factor, before the negatives times ratio as well (Sides);
+  // those of the temperatures lie `beside` one another. Returns whether either side holds enough.
+  bool row(std::int64_t n, Number* out, std::int64_t apart, Number* ratio, Number* factor,
+           std::int64_t beside) const {
     const int count = powers_.count();
     V attracting[Powers::kMost] = {}, repelling[Powers::kMost] = {};
     Number floor[Powers::kMost];  // of an affinity without its row's factor
@@ -126,26 +128,35 @@ class Weighing {
       V power[Powers::kMost];
       powers_(load(exponentials_.data() + n * width_ + m), power);
       const V positive = load(attracting_.data() + m), negative = load(repelling_.data() + m);
+      const V weight = positive + negative;
       for (int t = 0; t < count; ++t) {
         const V bare = power[t] * load(column_.data() + t * width_ + m);
         const V affinity = bare < floor[t] ? floor[t] + V{} : bare;
         attracting[t] += affinity * positive;
         repelling[t] += affinity * negative;
-        store<Number>(out + t * apart + m, affinity);
+        store<Number>(out + t * apart + m, affinity * weight);
       }
     }
     bool enough = true;
     for (int t = 0; t < count; ++t) {
       const Number mass = sum_of<Number>(attracting[t]), other = sum_of<Number>(repelling[t]);
-      enough = enough && mass > Number(call_.least) && other > Number(call_.least);
-      const Number factor = factor_.data()[t * height_ + n];
-      const Number common = factor * factor * scale_;
-      const Number of_positive = other * common, of_negative = -mass * common;
-      for (std::int64_t m = 0; m < width_; m += kStep) {
-        Number* at = out + t * apart + m;
-        store<Number>(at, load(at) * (of_positive * load(attracting_.data() + m) +
-                                      of_negative * load(repelling_.data() + m)));
-      }
+      enough = enough && mass > Number(call_.least) && other > Number(call_.least) &&
+               other / mass < kFar;
+      const Number of_row = factor_.data()[t * height_ + n];
+      ratio[t * beside] = -other / mass;
+      factor[t * beside] = -mass * of_row * of_row * scale_;
+    }
+    return enough;
+  }
+
+  // The same, as coefficients.
+  bool coefficients(std::int64_t n, Number* out, std::int64_t apart) const {
+    Number ratio[Powers::kMost], factor[Powers::kMost];
+    const bool enough = row(n, out, apart, ratio, factor, 1);
+    for (int t = 0; t < powers_.count(); ++t) {
+      Number* of_row = out + t * apart;
+      for (std::int64_t m = 0; m < call_.columns; ++m)
+        of_row[m] *= m < call_.positives ? ratio[t] * factor[t] : factor[t];
     }
     return enough;
   }
@@ -261,14 +272,14 @@ class Weighing {
   // Put `others` over their roots in the place of sums; returns the least sum, if below `least`.
   // A sum that is not a number is the least.
   static Number to_factors(std::int64_t count, Number* sums, const Number* others, Number least) {
-    bool numbers = true;
-#pragma omp simd reduction(min : least) reduction(&& : numbers)
+    Number total = 0;  // not-a-number if one of them is
+#pragma omp simd reduction(min : least) reduction(+ : total)
     for (std::int64_t at = 0; at < count; ++at) {
       least = sums[at] < least ? sums[at] : least;
-      numbers = numbers && sums[at] == sums[at];
+      total += sums[at];
       sums[at] = others[at] / std::sqrt(sums[at]);
     }
-    return numbers ? least : std::numeric_limits<Number>::quiet_NaN();
+    return total == total ? least : total;
   }
 
   // Fill some rows' E, begin their factors with their sums, and add to those of the columns.

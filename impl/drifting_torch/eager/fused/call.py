@@ -202,5 +202,20 @@ def summed(values: Sequence[Tensor], factors: Tensor) -> Tensor | None:
     return squares
 
 
+def product(coefficients: Tensor, targets: Tensor, /, *, out: Tensor) -> None:
+    """Fill ``out`` [B, N, C] with the product of coefficients [B, N, M] and targets [B, M, C].
+
+    Compiled or not.
+    """
+    loaded = _library_for(coefficients)
+    others = (targets, out)
+    plain = all(is_plain(each, coefficients.dtype) and each.stride(-1) == 1 for each in others)
+    if loaded is not None and plain:
+        call = structures.product(coefficients, targets, out)
+        if loaded.drifting_product(out.dtype == torch.float64, ctypes.byref(call)):
+            return
+    torch.bmm(coefficients, targets, out=out)
+
+
 def _takes(kernel: Kernel | None) -> bool:
     return kernel is not None and len(kernel.powers) <= _MOST_TEMPERATURES

@@ -68,6 +68,7 @@ class Measuring {
   void multiply(std::int64_t group) {
     Number* targets = targets_.data();
     gathering_.group(group, targets, stride_);
+    gathering_.look_ahead(group + 1);
     for (std::int64_t m = 0; m < columns_; ++m) {
       const Number* target = targets + m * stride_;
       Vector<Number> sum{};

@@ -145,9 +145,10 @@ class Tracing {
     for (std::int64_t begin = 0; begin < call_.rows; begin += kTileRows) {
       const std::int64_t rows = std::min<std::int64_t>(kTileRows, call_.rows - begin);
       for (std::int64_t r = 0; r < rows; ++r)
-        if (!weighing_.row(begin + r, rows_.data() + r * width_, rows * width_)) return kNotServed;
-      multiply<Number>(rows * count, width_, columns, rows_.data(), width_, gram_.data(), width_,
-                       false, products_.data(), width_);
+        if (!weighing_.coefficients(begin + r, rows_.data() + r * width_, rows * width_))
+          return kNotServed;
+      multiply<Number>(rows * count, width_, {columns, rows_.data(), width_, gram_.data(), width_,
+                                              products_.data(), width_});
       for (std::int64_t r = 0; r < rows; ++r) {
         for (std::int64_t a = 0; a < count; ++a) {
           const Number* row = rows_.data() + (a * rows + r) * width_;

@@ -62,7 +62,21 @@ class Gathering {
     }
   }
 
+  // Ask for a group that comes next: its samples lie far from one another, where no processor
+  // looks ahead by itself.
+  void look_ahead(std::int64_t group) const {
+    if (group >= feature_.groups || feature_.channels > kAhead) return;
+    for (const Samples* each : {&feature_.generated, &feature_.positive, &feature_.other})
+      for (std::int64_t n = 0; n < each->count; ++n) {
+        const Number* from = sample(*each, group, n);
+        for (std::int64_t c = 0; c < feature_.channels; c += 64 / sizeof(Number))
+          __builtin_prefetch(from + c);
+      }
+  }
+
  private:
+  static constexpr std::int64_t kAhead = 64;  // channels up to which a group fits the first cache
+
   const Number* sample(const Samples& from, std::int64_t group, std::int64_t n) const {
     return static_cast<const Number*>(from.numbers) + group / feature_.vectors * from.of_label +
            n * from.of_sample + group % feature_.vectors * from.of_vector;

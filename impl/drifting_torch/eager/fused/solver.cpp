@@ -32,7 +32,7 @@ void fill(const Affinities& call, Number* out) {
     for (std::int64_t group = 0; group < call.groups; ++group) {
       Outcome outcome = weighing.prepare(group);
       for (std::int64_t n = 0; outcome != kNotServed && n < call.rows; ++n) {
-        if (!weighing.row(n, row.data(), weighing.width())) outcome = kNotServed;
+        if (!weighing.coefficients(n, row.data(), weighing.width())) outcome = kNotServed;
         for (std::int64_t t = 0; t < call.temperatures; ++t)
           std::memcpy(out + (group * call.temperatures + call.places[t]) * block + n * columns,
                       row.data() + t * weighing.width(), sizeof(Number) * columns);
@@ -61,22 +61,28 @@ class Drifting {
         gathering_(feature),
         weighing_(call),
         targets_(call.columns * stride_),
-        coefficients_(kTileRows * call.temperatures * weighing_.width()),
+        affinities_(kTileRows * call.temperatures * weighing_.width()),
+        ratio_(kTileRows * call.temperatures),
+        factor_(kTileRows * call.temperatures),
         products_(kTileRows * call.temperatures * width_) {}
 
   Outcome solve(std::int64_t group) {
     Outcome outcome = weighing_.prepare(group);
     if (outcome == kNotServed) return outcome;
     gathering_.group(group, targets_.data(), stride_);
+    gathering_.look_ahead(group + 1);
     const std::int64_t width = weighing_.width(), channels = feature_.channels;
     double energy[Powers::kMost] = {};
     for (std::int64_t begin = 0; begin < call_.rows; begin += kTileRows) {
       const std::int64_t count = std::min<std::int64_t>(kTileRows, call_.rows - begin);
       for (std::int64_t r = 0; r < count; ++r)
-        if (!weighing_.row(begin + r, coefficients_.data() + r * width, count * width))
+        if (!weighing_.row(begin + r, affinities_.data() + r * width, count * width,
+                           ratio_.data() + r, factor_.data() + r, count))
           return kNotServed;
-      multiply<Number>(count * call_.temperatures, width_, call_.columns, coefficients_.data(), width,
-                       targets_.data(), stride_, false, products_.data(), width_);
+      multiply<Number>(count * call_.temperatures, width_,
+                       {call_.columns, affinities_.data(), width, targets_.data(), stride_,
+                        products_.data(), width_, false,
+                        {call_.positives, ratio_.data(), factor_.data()}});
       for (std::int64_t t = 0; t < call_.temperatures; ++t)
         energy[t] += keep(products_.data() + t * count * width_, count,
                           static_cast<Number*>(drifts_.values[call_.places[t]]) +
@@ -95,11 +101,7 @@ class Drifting {
     else
       for (std::int64_t r = 0; r < rows; ++r)
         std::memcpy(into + r * channels, from + r * width_, sizeof(Number) * channels);
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (std::int64_t at = 0; at < rows * width_; ++at)  // what pads a row is zero
-      sum += static_cast<double>(from[at]) * static_cast<double>(from[at]);
-    return sum;
+    return squares_of(rows * width_, from);  // what pads a row is zero
   }
 
   const Feature& feature_;
@@ -108,7 +110,7 @@ class Drifting {
   const std::int64_t stride_, width_;
   Gathering<Number> gathering_;
   Weighing<Number, Powers> weighing_;
-  Buffer<Number> targets_, coefficients_, products_;
+  Buffer<Number> targets_, affinities_, ratio_, factor_, products_;
 };
 
 template <typename Number, typename Powers>
@@ -145,11 +147,35 @@ void sum(const Sum& call) {
         for (std::int64_t at = begin; at < end; ++at)
           into[at] = t == 0 ? into[at] * factor : into[at] + from[at] * factor;
       }
-#pragma omp simd reduction(+ : squares)
-      for (std::int64_t at = begin; at < end; ++at)
-        squares += static_cast<double>(into[at]) * static_cast<double>(into[at]);
+      squares += squares_of(end - begin, into + begin);
     }
     call.squares[group] = squares;
+  }
+}
+
+// Products of coefficients [B, N, M] and targets [B, M, C], whose channels are whole vectors.
+struct Product {
+  std::int64_t groups, rows, inner, columns, threads;  // B, N, M, C
+  std::int64_t of_group, of_row;          // strides of the targets
+  std::int64_t out_of_group, out_of_row;  // and of what comes out
+  const void *coefficients, *targets;
+  void* out;
+};
+
+template <typename Number>
+void product(const Product& call) {
+  constexpr std::int64_t kWidth = 8 * kPanel<Number>;  // columns that one thread takes at a time
+  const std::int64_t parts = (call.columns - 1) / kWidth + 1;
+#pragma omp parallel for schedule(static) num_threads(call.threads) if (call.threads > 1)
+  for (std::int64_t part = 0; part < call.groups * parts; ++part) {
+    const std::int64_t group = part / parts, first = part % parts * kWidth;
+    const Number* coefficients = static_cast<const Number*>(call.coefficients);
+    const Number* targets = static_cast<const Number*>(call.targets);
+    Number* out = static_cast<Number*>(call.out);
+    multiply<Number>(call.rows, std::min(kWidth, call.columns - first),
+                     {call.inner, coefficients + group * call.rows * call.inner, call.inner,
+                      targets + group * call.of_group + first, call.of_row,
+                      out + group * call.out_of_group + first, call.out_of_row});
   }
 }
 
@@ -206,6 +232,13 @@ void drifting_coefficients(int wide, const drifting::Affinities* call, void* out
 
 void drifting_sum(int wide, const drifting::Sum* call) {
   wide ? drifting::sum<double>(*call) : drifting::sum<float>(*call);
+}
+
+// Returns whether there are only whole vectors, else does nothing.
+int drifting_product(int wide, const drifting::Product* call) {
+  if (call->columns % (wide ? drifting::kLanes<double> : drifting::kLanes<float>)) return 0;
+  wide ? drifting::product<double>(*call) : drifting::product<float>(*call);
+  return 1;
 }
 
 }  // extern "C"

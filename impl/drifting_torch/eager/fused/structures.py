@@ -109,6 +109,16 @@ class _Sum(Structure):
     )
 
 
+class _Product(Structure):
+    """``struct Product`` of solver.cpp."""
+
+    _fields_ = (
+        *((name, _WHOLE) for name in ("groups", "rows", "inner", "columns", "threads")),
+        *((name, _WHOLE) for name in ("of_group", "of_row", "out_of_group", "out_of_row")),
+        *((name, _POINTER) for name in ("coefficients", "targets", "out")),
+    )
+
+
 def _threads(groups: int) -> int:
     return min(torch.get_num_threads(), groups)
 
@@ -218,3 +228,18 @@ def summed(values: Sequence[Tensor], factors: Tensor, squares: Tensor) -> ctypes
         factors.data_ptr(),
         squares.data_ptr(),
     ).holding(pointers, values, factors, squares)
+
+
+def product(coefficients: Tensor, targets: Tensor, out: Tensor) -> ctypes.Structure:
+    """Coefficients [B, N, M], targets [B, M, C] and their product, channels side by side."""
+    groups, rows, inner = coefficients.shape
+    return _Product(
+        groups,
+        rows,
+        inner,
+        targets.shape[-1],
+        torch.get_num_threads(),
+        *targets.stride()[:2],
+        *out.stride()[:2],
+        *(each.data_ptr() for each in (coefficients, targets, out)),
+    ).holding(coefficients, targets, out)

@@ -68,6 +68,33 @@ inline Number least_of(Vector<Number> vector) {
   return across<Number>(vector, [](auto a, auto b) { return b < a ? b : a; });
 }
 
+// The sum of squares: of some vectors in their own precision, of all in double. Squares that leave
+// the range of their precision are formed in double as well.
+template <typename Number>
+inline double squares_of(std::int64_t count, const Number* numbers) {
+  constexpr std::int64_t kBlock = 32 * kLanes<Number>;
+  double total = 0;
+  for (std::int64_t begin = 0; begin < count; begin += kBlock) {
+    const std::int64_t size = count - begin < kBlock ? count - begin : kBlock;
+    const Number* from = numbers + begin;
+    Vector<Number> sums{};
+    std::int64_t at = 0;
+    for (; at + kLanes<Number> <= size; at += kLanes<Number>) {
+      const Vector<Number> vector = load(from + at);
+      sums += vector * vector;
+    }
+    double sum = sum_of<Number>(sums);
+    for (; at < size; ++at) sum += static_cast<double>(from[at]) * static_cast<double>(from[at]);
+    if (!(sum > 1e-30 && sum < 1e30)) {
+      sum = 0;
+      for (at = 0; at < size; ++at)
+        sum += static_cast<double>(from[at]) * static_cast<double>(from[at]);
+    }
+    total += sum;
+  }
+  return total;
+}
+
 // The next whole number of vectors.
 template <typename Number>
 inline std::int64_t padded(std::int64_t count) {
