@@ -23,9 +23,8 @@ def _random(*shape: int, seed: int = 0) -> Tensor:
 
 
 def _kernel(powers: tuple[int, ...], rate: Tensor, mask: float = -1e4) -> affinity_powers.Kernel:
-    halves = torch.tensor([0.5 * power for power in powers], dtype=torch.float64).view(-1, 1, 1)
     one = torch.ones((1, 1, 1), dtype=torch.float64)
-    return affinity_powers.Kernel(powers, halves, rate, mask, one, Targets(2, True), 0, PAPER)
+    return affinity_powers.Kernel(powers, rate, mask, one, Targets(2, True), 0, PAPER)
 
 
 @pytest.mark.parametrize("shifted", [False, True])

@@ -18,7 +18,7 @@ from torch import Tensor
 from drifting_spec import PAPER, PRESETS, Readings
 from drifting_torch import backends, drifting_loss
 from drifting_torch.eager.fused import call, compiler
-from drifting_torch.problem import wanted
+from drifting_torch.problem import memory, wanted
 
 HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler on this machine")
@@ -36,6 +36,7 @@ SIZES = {
     "lone": (2, 1, 3, 2, 3, 5),
     "no unconditional": (2, 9, 31, 0, 3, 6),
     "many channels": (1, 64, 64, 16, 2, 600),
+    "slices of channels": (2, 13, 9, 4, 2, 1600),
 }
 
 
@@ -217,8 +218,10 @@ def test_what_is_no_number_arrives(value: float, monkeypatch: pytest.MonkeyPatch
 
 
 @needs_compiler
-def test_threads_change_no_bit() -> None:
-    given = inputs((2, 16, 16, 4, 40, 12), torch.float32)
+@pytest.mark.parametrize("sizes", [(2, 16, 16, 4, 40, 12), (1, 13, 9, 4, 1, 2600)], ids=str)
+def test_threads_change_no_bit(sizes: tuple[int, ...]) -> None:
+    """Whether they share out groups or, where there are fewer of them, a group's channels."""
+    given = inputs(sizes, torch.float32)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -228,6 +231,60 @@ def test_threads_change_no_bit() -> None:
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(one, two, rtol=0, atol=0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("channels", [40, 1600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_samples_are_read_where_they_lie(
+    channels: int, dtype: torch.dtype, calls: list[int]
+) -> None:
+    """Channels apart from one another, labels on top of one another, half precision."""
+    drawn, positive, unconditional, weight = inputs((2, 9, 7, 3, 4, channels), torch.float32)
+    assert unconditional is not None
+    parts = [drawn.to(dtype), positive[:1].to(dtype).expand(2, -1, -1, -1), unconditional.to(dtype)]
+    apart = [parts[0].transpose(1, 3).contiguous().transpose(1, 3), *parts[1:]]
+    whole = [each.float().contiguous() for each in parts]
+    odd, plain = (solved((*three, weight)) for three in (apart, whole))  # pyright: ignore[reportArgumentType] -- three of them
+    assert len(calls) == 16
+    assert all(calls)
+    close = 1e-6 if dtype == torch.float32 else 1e-2  # what the gradient is rounded to
+    for one, two in zip(odd, plain, strict=True):
+        torch.testing.assert_close(one.float(), two, rtol=close, atol=1e-9)
+
+
+@needs_compiler
+@pytest.mark.parametrize("size", [1e-18, 1e12])
+@pytest.mark.parametrize("channels", [40, 1600])
+def test_features_of_any_unit_are_served(channels: int, size: float, calls: list[int]) -> None:
+    generated, positive, *others = inputs((2, 9, 7, 3, 2, channels), torch.float32)
+    plain = solved((generated, positive, *others))  # pyright: ignore[reportArgumentType] -- two
+    scaled = solved((generated * size, positive * size, others[0] * size, others[1]))  # pyright: ignore[reportOptionalOperand]
+    assert len(calls) == 8
+    assert all(calls)
+    torch.testing.assert_close(plain[0], scaled[0], rtol=1e-5, atol=0)
+    torch.testing.assert_close(plain[1], scaled[1] * size, rtol=1e-4, atol=1e-7)
+
+
+@needs_compiler
+def test_more_temperatures_than_it_takes_are_the_operators(calls: list[int]) -> None:
+    solved(inputs(SIZES["labels"], torch.float32), temperatures=(0.2, 0.1) * 9)
+    assert not calls
+
+
+def test_large_memory_is_asked_for_in_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(memory, "_MADVISE", lambda start, size, _: asked.append((start, size)))
+    large, small = torch.empty(3 * 2**20), torch.empty(2**19)
+    memory.in_large_pages(small)
+    monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "off")
+    memory.in_large_pages(large)
+    assert not asked
+    monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "auto")
+    assert memory.in_large_pages(large) is large
+    ((start, size),) = asked
+    assert start % 2**21 == size % 2**21 == 0
+    assert large.data_ptr() <= start < start + size <= large.data_ptr() + 12 * 2**20
 
 
 @pytest.fixture

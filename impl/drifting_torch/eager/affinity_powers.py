@@ -43,20 +43,24 @@ def whole_powers(temperatures: tuple[float, ...]) -> tuple[int, ...] | None:
 class Kernel:
     """What the affinities of a chunk are besides its distances.
 
-    ``halves`` [T, 1, 1] are half of each of the ``powers``. ``rate`` [B, 1, 1], or of one element,
+    ``powers`` are τ_max/τ for each temperature. ``rate`` [B, 1, 1], or of one element,
     turns distances into logits at the highest temperature; ``mask_logit`` is what is added to a
     sample's own logit; ``scale`` [B, 1, 1], or of one element, multiplies what comes out. Columns
     before ``weighted`` weigh 1.
     """
 
     powers: tuple[int, ...]
-    halves: Tensor
     rate: Tensor
     mask_logit: float
     scale: Tensor
     targets: Targets
     weighted: int
     readings: Readings
+
+    @cached_property
+    def halves(self) -> Tensor:
+        """Half of each of the powers [T, 1, 1]."""
+        return self.rate.new_tensor([0.5 * power for power in self.powers]).view(-1, 1, 1)
 
     @cached_property
     def scale_logit(self) -> float:

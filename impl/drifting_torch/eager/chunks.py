@@ -110,25 +110,14 @@ class Chunks:
         targets = _room(problem, groups) if self.keeps else None
         shape = (groups, problem.targets, problem.targets)
         gram = problem.generated.new_empty(shape, dtype=problem.dtype)
-        done = call.gram(self.readable, self.units, targets, in_large_pages(gram))
+        done = call.gram(self.feature, targets, in_large_pages(gram))
         return Whole(gram, targets) if done else None
 
     @cached_property
-    def readable(self) -> list[Tensor] | None:
-        """The sets [L, ·, V, C] as compiled code reads them, None where it cannot.
-
-        They are in the arithmetic's dtype, with channels side by side.
-        """
+    def feature(self) -> call.Feature | None:
+        """The samples as compiled code reads them, None where it cannot."""
         sets = [each.detach().to(self.problem.dtype) for each in self.problem.sets]
-        if not all(call.is_plain(each, self.problem.dtype) for each in sets):
-            return None
-        return [each if each.stride(-1) == 1 else each.contiguous() for each in sets]
-
-    @cached_property
-    def units(self) -> Tensor | None:
-        """The groups' units [L, V] in the arithmetic's dtype."""
-        units = self.problem.units
-        return None if units is None else units.to(self.problem.dtype).contiguous()
+        return call.feature_of(sets, self.problem.units)
 
 
 def chunks(problem: Problem) -> Chunks:

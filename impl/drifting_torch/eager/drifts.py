@@ -99,7 +99,7 @@ class KeptDrifts:
         drift = [in_large_pages(like((size, count, channels))) for _ in problem.temperatures]
         energy = like((len(drift), size), dtype=problem.wide)
         kernel = None if problem.ablation.scales else coefficients.kernel
-        served = call.drifts(gathered.readable, gathered.units, kernel, distances, drift, energy)
+        served = call.drifts(gathered.feature, kernel, distances, drift, energy)
         for chunk in gathered.unserved(served):
             here = chunk.groups
             found = coefficients.fill(chunk, distances[here])

@@ -67,7 +67,7 @@ def measure_distances(
     served = None
     if device.type == "cpu" and problem.generated.shape[-1] > FEW_CHANNELS:
         gram = None if gathered.whole is None else gathered.whole.gram
-        served = call.measure(gathered.readable, gathered.units, floor, gram, distances, columns)
+        served = call.measure(gathered.feature, floor, gram, distances, columns)
     for chunk in gathered.unserved(served):
         norms = chunk.norms.squeeze(-1) if device.type == "cpu" else None
         if watched and not ordinary(chunk):

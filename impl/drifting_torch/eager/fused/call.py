@@ -24,6 +24,9 @@ _NAME = "the compiled CPU kernel"
 
 _MOST_TEMPERATURES = 16
 
+Feature = ctypes.Structure
+"""A feature's samples as compiled code reads them."""
+
 _DTYPES = (torch.float32, torch.float64)
 
 
@@ -54,11 +57,11 @@ def library() -> Library:
 def _library_for(*tensors: Tensor) -> ctypes.CDLL | None:
     """The library, if it takes these tensors, which are whole."""
     dtype = tensors[0].dtype
-    plain = all(is_plain(each, dtype) and each.is_contiguous() for each in tensors)
+    plain = all(_is_plain(each, dtype) and each.is_contiguous() for each in tensors)
     return library().loaded if plain and dtype in _DTYPES else None
 
 
-def is_plain(tensor: Tensor, dtype: torch.dtype) -> bool:
+def _is_plain(tensor: Tensor, dtype: torch.dtype) -> bool:
     """Whether a tensor is memory of this process that C++ can read."""
     return (
         type(tensor) is Tensor
@@ -75,9 +78,20 @@ def _call(
     getattr(loaded, function)(dtype == torch.float64, *(ctypes.byref(each) for each in arguments))
 
 
+def feature_of(sets: Sequence[Tensor], units: Tensor | None) -> Feature | None:
+    """Samples [L, ·, V, C] of one dtype and the units [L, V] that multiply them.
+
+    None where compiled code cannot read them.
+    """
+    dtype = sets[0].dtype
+    if dtype not in _DTYPES or not all(_is_plain(each, dtype) for each in sets):
+        return None
+    together = [each if each.stride(-1) == 1 else each.contiguous() for each in sets]
+    return structures.feature(together, None if units is None else units.to(dtype).contiguous())
+
+
 def measure(
-    sets: Sequence[Tensor] | None,
-    units: Tensor | None,
+    feature: Feature | None,
     floor: Tensor | None,
     gram: Tensor | None,
     out: Tensor,
@@ -85,28 +99,26 @@ def measure(
 ) -> Tensor | None:
     """Fill ``out`` [L·V, N, M] with distances, and ``sums`` [L·V, M] with those over rows.
 
-    ``sets`` are the targets' samples [L, ·, V, C] (``chunks.Chunks.readable``), ``units`` [L, V]
-    multiply them, ``gram`` are the targets' Gram matrices if they are known. ``floor`` [L·V, 1, 1],
-    or of one element, is the least distance. Not served are groups whose norms are no ordinary
-    numbers, or whose samples are too close for their products.
+    ``gram`` are the targets' Gram matrices if they are known. ``floor`` [L·V, 1, 1], or of one
+    element, is the least distance. Not served are groups whose norms are no ordinary numbers, or
+    whose samples are too close for their products.
     """
-    loaded = _library_for(out) if sets and sums.dtype == torch.float64 else None
-    if loaded is None or sets is None:
+    loaded = _library_for(out) if sums.dtype == torch.float64 else None
+    if loaded is None or feature is None:
         return None
     served = torch.empty(len(out), dtype=torch.uint8)
     _call(
         "drifting_measure",
         loaded,
         out.dtype,
-        structures.feature(sets, units),
+        feature,
         structures.distances(floor, gram, out, sums, served),
     )
     return served
 
 
 def drifts(
-    sets: Sequence[Tensor] | None,
-    units: Tensor | None,
+    feature: Feature | None,
     kernel: Kernel | None,
     distances: Tensor,
     out: Sequence[Tensor],
@@ -117,32 +129,29 @@ def drifts(
     ``kernel`` is that of all groups. Not served are groups whose samples are so far from one side
     or from one another that the general path must be taken.
     """
-    loaded = _library_for(distances, *out) if sets and _takes(kernel) else None
-    if loaded is None or sets is None or kernel is None or energy.dtype != torch.float64:
+    loaded = _library_for(distances, *out) if _takes(kernel) else None
+    if loaded is None or feature is None or kernel is None or energy.dtype != torch.float64:
         return None
     served = torch.empty(len(distances), dtype=torch.uint8)
     _call(
         "drifting_drifts",
         loaded,
         distances.dtype,
-        structures.feature(sets, units),
+        feature,
         structures.affinities(kernel, distances, served),
         structures.drifts(out, energy),
     )
     return served
 
 
-def gram(
-    sets: Sequence[Tensor] | None, units: Tensor | None, targets: Tensor | None, out: Tensor
-) -> bool:
+def gram(feature: Feature | None, targets: Tensor | None, out: Tensor) -> bool:
     """Fill ``out`` [L·V, M, M] with Gram matrices and ``targets`` [L·V, M, C] with the targets.
 
     The latter only if there are any. False where nothing was done.
     """
-    loaded = _library_for(out) if sets else None
-    if loaded is None or sets is None:
+    loaded = _library_for(out)
+    if loaded is None or feature is None:
         return False
-    feature = structures.feature(sets, units)
     _call("drifting_gram", loaded, out.dtype, feature, structures.gram(targets, out))
     return True
 
@@ -209,7 +218,7 @@ def product(coefficients: Tensor, targets: Tensor, /, *, out: Tensor) -> None:
     """
     loaded = _library_for(coefficients)
     others = (targets, out)
-    plain = all(is_plain(each, coefficients.dtype) and each.stride(-1) == 1 for each in others)
+    plain = all(_is_plain(each, coefficients.dtype) and each.stride(-1) == 1 for each in others)
     if loaded is not None and plain:
         call = structures.product(coefficients, targets, out)
         if loaded.drifting_product(out.dtype == torch.float64, ctypes.byref(call)):
