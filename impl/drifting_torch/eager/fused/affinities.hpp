@@ -115,15 +115,17 @@ class Weighing {
     return in_range(find_theta()) && sum_up(true) ? kServedByColumns : kNotServed;
   }
 
-  // Second pass: a row's weighted affinities at all temperatures, `apart` from one another, in padded
-  // rows. Coefficients are these times factor, before the negatives times ratio as well (Sides);
-  // those of the temperatures lie `beside` one another. Returns whether either side holds enough.
+  // Second pass: a row's weighted affinities at all temperatures, in padded rows `apart` from one
+  // another. The coefficients are these times factor, and the positives' times ratio as well
+  // (Sides in product.hpp); those of the temperatures lie `beside` one another. Returns whether
+  // either side holds enough.
   bool row(std::int64_t n, Number* out, std::int64_t apart, Number* ratio, Number* factor,
            std::int64_t beside) const {
     const int count = powers_.count();
     V attracting[Powers::kMost] = {}, repelling[Powers::kMost] = {};
     Number floor[Powers::kMost];  // of an affinity without its row's factor
-    for (int t = 0; t < count; ++t) floor[t] = Number(call_.floor) / factor_.data()[t * height_ + n];
+    for (int t = 0; t < count; ++t)
+      floor[t] = Number(call_.floor) / factor_.data()[t * height_ + n];
     for (std::int64_t m = 0; m < width_; m += kStep) {
       V power[Powers::kMost];
       powers_(load(exponentials_.data() + n * width_ + m), power);

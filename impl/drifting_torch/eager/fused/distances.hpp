@@ -11,7 +11,7 @@ namespace drifting {
 
 struct Distances {
   double least_square, most_square;  // squared norms between which squares of distances are safe
-  double threshold;     // least share of a squared distance in the largest squares' sum
+  double threshold;  // least share of a squared distance in the largest squares' sum
   std::int64_t shared_floor, threads;
   const void* floor;     // [L*V] or [1], or null: least distance
   const void* gram;      // [L*V, M, M]: the targets' products where they are known, else null
@@ -46,9 +46,8 @@ class Measuring {
     const Number largest = largest_square();
     if (!(largest > Number(call_.least_square) && largest < Number(call_.most_square)))
       return false;
-    const Number floor = call_.floor
-                             ? static_cast<const Number*>(call_.floor)[call_.shared_floor ? 0 : group]
-                             : Number(0);
+    const Number* floors = static_cast<const Number*>(call_.floor);
+    const Number floor = floors ? floors[call_.shared_floor ? 0 : group] : Number(0);
     Number largest_own = 0, least = std::numeric_limits<Number>::infinity();
     Number* values = static_cast<Number*>(call_.values) + group * rows_ * columns_;
     double* sums = call_.sums + group * columns_;

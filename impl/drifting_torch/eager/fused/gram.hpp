@@ -45,11 +45,13 @@ class Multiplying {
       targets = static_cast<Number*>(call_.targets) + group * targets_ * stride + first;
     }
     gathering_.channels(group, first, count, targets, stride);
-    for (std::int64_t begin = 0; begin < targets_; begin += kPanel<Number>)
-      multiply_transposed<Number>(targets_ - begin, std::min(kPanel<Number>, targets_ - begin), count,
-                                  targets + begin * stride, stride, targets + begin * stride,
-                                  stride, turned_.data(), product_.data() + begin * width_ + begin,
-                                  width_);
+    for (std::int64_t begin = 0; begin < targets_; begin += kPanel<Number>) {
+      const Number* rows = targets + begin * stride;
+      const std::int64_t left = targets_ - begin;
+      multiply_transposed<Number>(left, std::min(kPanel<Number>, left), count, rows, stride, rows,
+                                  stride, turned_.data(),
+                                  product_.data() + begin * width_ + begin, width_);
+    }
     for (std::int64_t m = 0; m < targets_; ++m)
       std::memcpy(out + m * targets_, product_.data() + m * width_, sizeof(Number) * (m + 1));
   }

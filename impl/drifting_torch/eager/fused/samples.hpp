@@ -2,7 +2,7 @@
 
 #pragma once
 
-#include <cmath>
+#include <algorithm>
 
 #include "vectors.hpp"
 
@@ -45,7 +45,8 @@ class Gathering {
   // Some of the channels alone.
   void channels(std::int64_t group, std::int64_t first, std::int64_t count, Number* into,
                 std::int64_t stride) {
-    const Number unit = feature_.units ? static_cast<const Number*>(feature_.units)[group] : Number(1);
+    const Number* units = static_cast<const Number*>(feature_.units);
+    const Number unit = units ? units[group] : Number(1);
     Number* centre = centre_.data();
     std::fill(centre, centre + count, Number(0));
     const Samples& generated = feature_.generated;

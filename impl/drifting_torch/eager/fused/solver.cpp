@@ -1,5 +1,9 @@
 // The loss of a feature between its samples and its gradient, group by group (A.6).
 //
+// A group (a label and a vector) is taken through as much as its numbers allow while they are in
+// cache: from its samples to its distances, whose mean over all groups is S, and from those to its
+// drifts, whose mean square is lambda. Every function says in `served` which groups it took; the
+// others are PyTorch's operators'.
 // No header of PyTorch: a plain C interface for ctypes. Must not be compiled with -ffast-math:
 // infinities, and not-a-numbers that have to arrive, are told apart from numbers here.
 
@@ -47,8 +51,8 @@ struct Drifts {
   double* energy;       // [T, L*V]: its squares, summed
 };
 
-// One group's drifts: coefficients of some rows at a time, while they are in cache, are multiplied
-// with the targets.
+// One group's drifts: affinities of some rows at a time are multiplied with the targets while both
+// are in cache.
 template <typename Number, typename Powers>
 class Drifting {
  public:
