@@ -17,8 +17,8 @@ from torch import Tensor
 
 from drifting_spec import PAPER, PRESETS, Readings
 from drifting_torch import backends, drifting_loss
-from drifting_torch.eager.fused import call, compiler
-from drifting_torch.problem import memory, wanted
+from drifting_torch.eager.fused import call, compiler, scratch
+from drifting_torch.problem import wanted
 
 HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 needs_compiler = pytest.mark.skipif(not HAS_COMPILER, reason="no C++ compiler on this machine")
@@ -272,19 +272,52 @@ def test_more_temperatures_than_it_takes_are_the_operators(calls: list[int]) -> 
     assert not calls
 
 
-def test_large_memory_is_asked_for_in_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(memory, "_MADVISE", lambda start, size, _: asked.append((start, size)))
-    large, small = torch.empty(3 * 2**20), torch.empty(2**19)
-    memory.in_large_pages(small)
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[torch.UntypedStorage]:
+    """The memory kept from now on."""
+    monkeypatch.setattr(scratch, "_KEPT", [])
+    return scratch._KEPT
+
+
+def places(kept: list[torch.UntypedStorage]) -> list[tuple[int, int]]:
+    return sorted((each.data_ptr(), each.nbytes()) for each in kept)
+
+
+@needs_compiler
+def test_memory_is_kept_for_the_next_call(
+    kept: list[torch.UntypedStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Distances and all drifts but the one that is handed on; results do not lie in it."""
+    given = inputs((1, 64, 64, 16, 60, 80), torch.float32)
+    first = solved(given)
+    before = places(kept)
+    assert len(before) == 3
+    copies = [each.clone() for each in first]
+    with torch.inference_mode():
+        drifting_loss(*given)
+    solved((given[0] + 1, *given[1:]))
+    assert places(kept) == before
+    for one, two in zip(first, copies, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=0)
     monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "off")
-    memory.in_large_pages(large)
-    assert not asked
-    monkeypatch.setenv("DRIFTING_TORCH_KERNELS", "auto")
-    assert memory.in_large_pages(large) is large
-    ((start, size),) = asked
-    assert start % 2**21 == size % 2**21 == 0
-    assert large.data_ptr() <= start < start + size <= large.data_ptr() + 12 * 2**20
+    kept.clear()
+    solved(given)
+    assert not kept
+
+
+@needs_compiler
+def test_little_memory_is_kept(
+    kept: list[torch.UntypedStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "_MOST", 10 * 2**20)
+    like = torch.empty(())
+    parts = [scratch.empty(like, (size * 2**18,), torch.float32) for size in (1, 7, 5, 2, 20)]
+    scratch.give_back(*parts, torch.empty(10))
+    assert [each.nbytes() // 2**20 for each in kept] == [7, 2, 1]
+    again = scratch.empty(like, (2, 3 * 2**16), torch.float64)
+    assert again.shape == (2, 3 * 2**16)
+    assert again.data_ptr() == parts[1].data_ptr()  # 3 MiB in those of 7
+    assert [each.nbytes() // 2**20 for each in kept] == [2, 1]
 
 
 @pytest.fixture

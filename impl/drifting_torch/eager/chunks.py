@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from drifting_torch.eager.fused import call
-from drifting_torch.problem.memory import in_large_pages
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.units import ordinary_range
 
@@ -110,7 +109,7 @@ class Chunks:
         targets = _room(problem, groups) if self.keeps else None
         shape = (groups, problem.targets, problem.targets)
         gram = problem.generated.new_empty(shape, dtype=problem.dtype)
-        done = call.gram(self.feature, targets, in_large_pages(gram))
+        done = call.gram(self.feature, targets, gram)
         return Whole(gram, targets) if done else None
 
     @cached_property
@@ -156,7 +155,7 @@ def _room(problem: Problem, groups: int) -> Tensor:
     channels, dtype = problem.generated.shape[-1], problem.dtype
     apart = channels + (_PADDING if channels * dtype.itemsize % _PAGE == 0 else 0)
     memory = problem.generated.new_empty((groups, problem.targets, apart), dtype=dtype)
-    return in_large_pages(memory)[..., :channels]
+    return memory[..., :channels]
 
 
 def ordinary(chunk: Chunk) -> bool:

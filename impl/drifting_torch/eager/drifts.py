@@ -19,8 +19,7 @@ from drifting_spec import implements
 from drifting_torch.eager import chunks
 from drifting_torch.eager.chunks import Chunks, group_slices
 from drifting_torch.eager.coefficients import Coefficients
-from drifting_torch.eager.fused import call
-from drifting_torch.problem.memory import in_large_pages
+from drifting_torch.eager.fused import call, scratch
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.slope import Slope
 from drifting_torch.problem.thresholds import CANCELLED
@@ -96,7 +95,9 @@ class KeptDrifts:
         """Form the products of coefficients and targets."""
         labels, count, vectors, channels = problem.generated.shape
         like, size = distances.new_empty, labels * vectors
-        drift = [in_large_pages(like((size, count, channels))) for _ in problem.temperatures]
+        shape = (size, count, channels)
+        others = (scratch.empty(distances, shape, problem.dtype) for _ in problem.temperatures[1:])
+        drift = [like(shape), *others]
         energy = like((len(drift), size), dtype=problem.wide)
         kernel = None if problem.ablation.scales else coefficients.kernel
         served = call.drifts(gathered.feature, kernel, distances, drift, energy)
@@ -131,6 +132,7 @@ class KeptDrifts:
                 for each, other in zip(self.drift[1:], inverses[1:], strict=True):
                     part.addcmul_(each[here], other[here])
                 squares[here] = _squares(part, problem)
+        scratch.give_back(*self.drift[1:])
         return squares.view(factor.shape), Slope(summed, factor)
 
 
@@ -159,7 +161,7 @@ class KeptCoefficients:
         """Keep the coefficients and form the traces; None where a trace cancels too far."""
         groups, count, targets = distances.shape
         temperatures = len(problem.temperatures)
-        kept = in_large_pages(distances.new_empty((groups, temperatures, count, targets)))
+        kept = scratch.empty(distances, (groups, temperatures, count, targets), problem.dtype)
         shape = (groups, temperatures + 1, temperatures)
         sums = torch.empty(shape, dtype=problem.wide, device=distances.device)
         served, whole = None, gathered.whole
@@ -203,6 +205,7 @@ class KeptCoefficients:
         inverses = inverse.reshape(len(inverse), -1).T
         folded = torch.bmm(inverses.unsqueeze(1).to(kept.dtype), kept.flatten(2))
         folded = folded.view(groups, count, targets)
+        scratch.give_back(kept)
         products = self.traces * inverses.unsqueeze(1) * inverses.unsqueeze(2)
         squares, terms = products.sum((1, 2)), (self.terms.sqrt() * inverses).sum(1).square_()
         few = targets <= _MANY_TARGETS * count and self.gathered.keeps
@@ -214,7 +217,6 @@ class KeptCoefficients:
         """The squares of the drift and the gradient, from the product itself."""
         problem = self.problem
         drift = folded.new_empty((*folded.shape[:2], problem.generated.shape[-1]))
-        in_large_pages(drift)
         squares = folded.new_empty(len(folded), dtype=problem.wide)
         for chunk in self.gathered:
             here = chunk.groups

@@ -19,7 +19,7 @@ from drifting_torch.eager.chunks import Chunks, chunks, ordinary
 from drifting_torch.eager.coefficients import Coefficients
 from drifting_torch.eager.distances import FEW_CHANNELS, pair_distances
 from drifting_torch.eager.drifts import Drifts, drifts_of
-from drifting_torch.eager.fused import call
+from drifting_torch.eager.fused import call, scratch
 from drifting_torch.eager.statistics import (
     cross_sums,
     distance_sums,
@@ -27,7 +27,6 @@ from drifting_torch.eager.statistics import (
     feature_scale_from,
 )
 from drifting_torch.problem.derivatives import FrozenFeature, gradients_of
-from drifting_torch.problem.memory import in_large_pages
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.readings import (
     RELEASE_DISTANCE,
@@ -58,9 +57,8 @@ def measure_distances(
     """
     labels, count, vectors, _ = problem.generated.shape
     device, groups = problem.generated.device, labels * vectors
-    distances = in_large_pages(
-        torch.empty((groups, count, problem.targets), dtype=problem.dtype, device=device)
-    )
+    shape = (groups, count, problem.targets)
+    distances = scratch.empty(problem.generated, shape, problem.dtype)
     columns = torch.empty((groups, problem.targets), dtype=problem.wide, device=device)
     floor = _distance_floor(problem)
     watched = problem.units is None and device.type == "cpu"
@@ -174,6 +172,7 @@ class Stages:
         per_coordinate, per_distance = inverse_scales(problem, scale, unit)
         coefficients = Coefficients.of(problem, per_coordinate, per_distance, unit)
         drifts = drifts_of(problem, gathered, distances, coefficients)
+        scratch.give_back(distances)
         del gathered, distances, coefficients
         sums, entries = drift_sums(problem, drifts.energy)
         scaled = _Scaled(problem, scale / unit, per_coordinate * unit, drifts, sums, entries)

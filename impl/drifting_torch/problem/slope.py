@@ -9,7 +9,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from drifting_torch.problem.memory import in_large_pages
 from drifting_torch.problem.units import exceeds
 
 
@@ -75,7 +74,7 @@ class Slope:
             out = self.kept.new_empty((labels, vectors, count, channels)).transpose(1, 2)
         else:
             out = self.kept.new_empty_strided((labels, count, vectors, channels), strides)
-        by_vector = in_large_pages(out).transpose(1, 2)
+        by_vector = out.transpose(1, 2)
         if not self.targets:
             kept = self.kept.view(by_vector.shape)
             torch.mul(kept, factor[:, :, None, None], out=by_vector)
