@@ -17,8 +17,8 @@ from drifting_torch.eager.fused import call
 _LEAST = 2**20
 """Bytes below which PyTorch's own memory serves: the system is seldom asked for so little."""
 
-_MOST = 2**27
-"""Bytes that are kept in all."""
+_MOST = 3 * 2**26
+"""Bytes that are kept in all, less than a call with features of that size takes anyway."""
 
 _LOCK = threading.Lock()
 _KEPT: list[torch.UntypedStorage] = []
