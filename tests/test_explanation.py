@@ -35,7 +35,7 @@ from drifting_parity.explanation.model import Model
 from drifting_parity.explanation.probes import field_probes, loss_case, loss_probes
 from drifting_parity.explanation.search import Search, nice
 from drifting_parity.explanation.stages import options, searched, stage_of
-from drifting_parity.explanation.statements import reading_statements
+from drifting_parity.explanation.statements import Alternatives, reading_statements
 from drifting_parity.explanation.subject import Subject
 from drifting_parity.explanation.vectors import vector_probes
 from drifting_parity.explanation.wording import WIDTH, first_screen, several
@@ -259,7 +259,7 @@ def test_a_reading_that_another_suspect_would_explain_is_not_the_only_one() -> N
     search = Search(subject, Model(), TIGHT["float64"], PAPER, probes)
     everywhere = Hypothesis(PAPER, (Use("D19:everywhere"),))
     assert search.fits(everywhere, probes)
-    statement = reading_statements(search, [everywhere], probes)["self_mask"]
+    statement = reading_statements(Alternatives(search, everywhere, probes))["self_mask"]
     assert {"add_100", "add_1e6"} <= set(statement.alike)
 
 

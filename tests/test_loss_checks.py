@@ -29,8 +29,10 @@ from drifting_parity.checks import comparisons, properties_of
 from drifting_parity.checks.core import Context
 from drifting_parity.checks.features import vectors as feature_properties
 from drifting_parity.checks.loss import closed_forms as loss_forms
+from drifting_parity.checks.loss.worlds import small_drift
 from drifting_parity.draw import RandomDraw, Rejected
 from drifting_parity.measure import Measurement
+from drifting_parity.suspects import compose
 from drifting_spec import AXES, PAPER, PRESETS, Readings
 from drifting_spec.registry import load
 
@@ -318,3 +320,16 @@ def test_the_closed_form_of_the_scale_is_that_of_two_points() -> None:
     case = LossCase(Manifest("G-2"), x, np.full((1, 1, 1, 1), 2.0))
     context = Context(ReferenceAdapter(), PAPER, Setting(), load())
     assert loss_forms.feature_scale(context, case) == pytest.approx(5 / 6)
+
+
+def test_the_small_drift_is_far_below_an_absolute_floor() -> None:
+    sizes: list[float] = []
+    for seed in range(40):
+        mild, low = small_drift(RandomDraw(seed))
+        for case in (mild, low):
+            assert compose().observe(case).loss == pytest.approx(1.0)
+        shown = compose().observe(low).drift_scale
+        assert shown is not None
+        sizes.append(float(shown.max()))
+    assert max(sizes) < 5e-5
+    assert min(sizes) > 1e-7

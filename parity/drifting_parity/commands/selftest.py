@@ -68,7 +68,7 @@ def as_text(table: Table) -> str:
 
 
 def _holds(table: Table) -> bool:
-    missed = {*table.uncaught, *table.wrongly_caught}
+    missed = table.uncaught or table.wrongly_caught
     return not (missed or table.idle_checks or table.false_alarms)
 
 

@@ -167,23 +167,19 @@ def _missing(truth: Truth, explanation: Explanation) -> list[str]:
 def _idle(truth: Truth, name: str) -> bool:
     """Whether the truth without one of its names answers every probe as it does with it."""
     axis, _, reading = name.partition("=")
-    try:
-        readings = truth.readings
-        rest = readings.with_reading(axis, getattr(PAPER, axis)) if reading else readings
-    except ReadingsError:
+    whole, model = _hypothesis(truth), Model()
+    without = whole.with_reading(axis, getattr(PAPER, axis)) if reading else whole.without(name)
+    if without is None:
         return False
-    kept = [item for item in truth.suspects if item.key != name]
-    whole, without = _hypothesis(readings, truth.suspects), _hypothesis(rest, kept)
-    model = Model()
     return all(
         whole_error(model.answer(without, probe), model.answer(whole, probe)) <= TIGHT["float64"]
         for probe in (*loss_probes(), *field_probes())
     )
 
 
-def _hypothesis(readings: Readings, suspects: Iterable[Suspect]) -> Hypothesis:
-    uses = sorted(Use(item.key, tuple(sorted(item.parameters.items()))) for item in suspects)
-    return Hypothesis(readings, tuple(uses))
+def _hypothesis(truth: Truth) -> Hypothesis:
+    uses = (Use(item.key, tuple(sorted(item.parameters.items()))) for item in truth.suspects)
+    return Hypothesis(truth.readings, tuple(sorted(uses)))
 
 
 def single_readings() -> list[Readings]:

@@ -29,7 +29,7 @@ from drifting_parity.explanation.features import settle_features
 from drifting_parity.explanation.hypothesis import Hypothesis, Option
 from drifting_parity.explanation.matrix import EXACT, KERNEL, read, weights_of
 from drifting_parity.explanation.model import Model, own_direction
-from drifting_parity.explanation.probes import STAGES, Probe, field_probes, loss_probes
+from drifting_parity.explanation.probes import STAGES, Probe, entries, field_probes, loss_probes
 from drifting_parity.explanation.search import WIDER, Scored, Search
 from drifting_parity.explanation.stages import (
     FACTORS,
@@ -40,6 +40,7 @@ from drifting_parity.explanation.stages import (
     options,
 )
 from drifting_parity.explanation.statements import (
+    Alternatives,
     deviation_statements,
     reading_statements,
     simplified,
@@ -156,7 +157,7 @@ def _fingerprint(
         statements |= features.statements
         unexplained += features.unexplained
         deviations += deviation_statements(
-            search, features.hypothesis, (), (), of=features.added(hypothesis)
+            Alternatives(search, features.hypothesis, ()), of=features.added(hypothesis)
         )
     taken = _taken(readings, statements)
     vectors = settle_vectors(adapter, taken, readings, setting, LOOSE[dtype])
@@ -341,9 +342,10 @@ def _said(
     main = loss if loss.probes else of_field
     statements: dict[str, ReadingStatement] = {}
     deviations: tuple[DeviationStatement, ...] = ()
+    alternatives = Alternatives(search, main.hypotheses[0], main.usable)
     if main.probes:
         sharing = main.hypotheses if main.unexplained else main.hypotheses[:1]
-        statements = reading_statements(search, sharing, main.usable)
+        statements = reading_statements(alternatives, sharing[1:])
     if main is loss and main.unexplained:
         statements = {
             axis: item
@@ -351,9 +353,7 @@ def _said(
             if _long_before(axis, main.unexplained[0].stage)
         }
     if not main.unexplained:
-        deviations = deviation_statements(
-            search, main.hypotheses[0], main.usable, main.hypotheses[1:]
-        )
+        deviations = deviation_statements(alternatives, main.hypotheses[1:])
     elif main.settled and main.hypotheses[0].changes(search.asked) <= FEW:
         # What all share that explain the stages before the one that nothing explains. Many changes
         # explain early stages together without one of them being there.
@@ -362,7 +362,7 @@ def _said(
             for use in main.hypotheses[0].uses
             if all(use in item.uses for item in main.hypotheses)
         ]
-        deviations = deviation_statements(search, main.hypotheses[0], main.usable, (), of=shared)
+        deviations = deviation_statements(alternatives, of=shared)
     if main.unexplained or main.dials:
         deviations = tuple(
             replace(item, alike=(*item.alike, *SAME_KERNEL.get(item.key, ())))
@@ -371,7 +371,8 @@ def _said(
     if main is of_field or of_field.unexplained or not of_field.probes:
         return statements, deviations
     # What the loss does not show, or shows nothing of, the field may.
-    beside = reading_statements(search, of_field.hypotheses[:1], of_field.usable)
+    in_field = Alternatives(search, of_field.hypotheses[0], of_field.usable)
+    beside = reading_statements(in_field)
     for axis, statement in beside.items():
         if axis not in statements:
             statements[axis] = statement
@@ -383,7 +384,7 @@ def _said(
     known = {item.key for item in deviations}
     others = [
         item
-        for item in deviation_statements(search, of_field.hypotheses[0], of_field.usable, ())
+        for item in deviation_statements(in_field)
         if item.key not in known and not _is_the_mask(item, statements.get("self_mask"))
     ]
     return statements, (*deviations, *(_alone(item) for item in others))
@@ -499,10 +500,7 @@ def _pairs(
 
 def _kernel_seen(search: Search, probe: Probe) -> bool:
     """Whether the weights behind the gradient are those of a kernel: the target is frozen then."""
-    observed = search.subject.ask(probe)
-    if not isinstance(probe.case, LossCase) or observed is None or not observed.finite:
-        return False
-    return any(dial.name == KERNEL for dial in read(probe.case, observed))
+    return any(dial.name == KERNEL for dial in _matrix(search, [probe]))
 
 
 def _attached(hypothesis: Hypothesis) -> bool:
@@ -618,13 +616,8 @@ def _open(
     best = hypotheses[0]
     misfits = [(probe, search.misfit(best, probe)) for probe in probes]
     failing = [pair for pair in misfits if not pair[1] <= search.tolerance]
-    probe, size = min(failing, key=lambda pair: _entries(pair[0]))
+    probe, size = min(failing, key=lambda pair: entries(pair[0]))
     return Unexplained(stage, probe.name, size)
-
-
-def _entries(probe: Probe) -> int:
-    case = probe.case
-    return case.generated.size if isinstance(case, LossCase) else case.x.size
 
 
 def _ranged(

@@ -40,6 +40,12 @@ class Probe:
     view: View = "whole"
 
 
+def entries(probe: Probe) -> int:
+    """How many numbers the answer to a probe holds."""
+    case = probe.case
+    return case.generated.size if isinstance(case, LossCase) else case.x.size
+
+
 def samples(source: np.random.Generator, *shape: int) -> Array:
     """Points [L, K, V, C] at various distances from the origin."""
     points = source.normal(size=shape)

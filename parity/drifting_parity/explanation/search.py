@@ -71,7 +71,6 @@ class Search:
         default_factory=dict[tuple[str, object], float]
     )
     _limit: int = 0
-    _closer: int = CLOSER
 
     def probes_of(self, stage: str) -> list[Probe]:
         """The probes of a stage that the subject answers."""
@@ -141,7 +140,6 @@ class Search:
         ``wider`` multiplies how many are followed and looked at.
         """
         self._limit = self.model.evaluations + wider * BUDGET
-        self._closer = wider * CLOSER
         layer = [self.score(start, probes) for start in starts]
         if not any(item.worst <= self.tolerance for item in layer):
             layer += self._resized(starts, probes, done)
@@ -156,7 +154,7 @@ class Search:
             fresh = self._changed(
                 [item.hypothesis for item in layer[:width]], options, probes, known
             )
-            layer = self._scored(fresh, probes)
+            layer = self._scored(fresh, probes, wider * CLOSER)
             nearest += layer
             width = WIDTH
             fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
@@ -224,9 +222,12 @@ class Search:
         return self.model.dialled(hypothesis, probe, observed)[0]
 
     def _scored(
-        self, fresh: Sequence[tuple[Hypothesis, float | None]], probes: Sequence[Probe]
+        self,
+        fresh: Sequence[tuple[Hypothesis, float | None]],
+        probes: Sequence[Probe],
+        closer: int,
     ) -> list[Scored]:
-        """The most promising of a layer in full, sizes of some fitted."""
+        """The ``closer`` most promising of a layer in full, sizes of some fitted."""
         guesses: list[tuple[float, int]] = []
         for index, (item, factor) in enumerate(fresh):
             if self.exhausted:
@@ -234,12 +235,12 @@ class Search:
             guesses.append((self.quick(item, probes, factor), index))
         guesses.sort()
         dialled = bool(probes) and probes[0].view == "dialled direction"
-        closer = guesses[: self._closer] if dialled else guesses
+        chosen = guesses[:closer] if dialled else guesses
         if dialled:
             # Their guesses are the rougher ones.
-            rough = [pair for pair in guesses[self._closer :] if own_direction(fresh[pair[1]][0])]
-            closer += rough[: self._closer // 2]
-        scored = [self.score(fresh[index][0], probes) for _, index in closer]
+            rough = [pair for pair in guesses[closer:] if own_direction(fresh[pair[1]][0])]
+            chosen += rough[: closer // 2]
+        scored = [self.score(fresh[index][0], probes) for _, index in chosen]
         scored.sort(key=lambda item: item.score)
         sized = [item for item in scored if _sizes(item.hypothesis) and item.worst > self.tolerance]
         near = sum(item.worst < 1e-3 for item in sized)

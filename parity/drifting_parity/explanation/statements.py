@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,7 @@ from drifting_parity.explanation.answers import Answer, relative, value_error, w
 from drifting_parity.explanation.data import DeviationStatement, ReadingStatement
 from drifting_parity.explanation.hypothesis import DIALS, LOSS_AXES, Hypothesis, Use
 from drifting_parity.explanation.model import Model
-from drifting_parity.explanation.probes import Probe, loss_case
+from drifting_parity.explanation.probes import Probe, entries, loss_case
 from drifting_parity.explanation.search import Search
 from drifting_parity.explanation.stages import FACTORS, all_options, stage_of
 from drifting_parity.explanation.vectors import evidence
@@ -62,18 +62,8 @@ def _fitting(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) ->
 
 def _merged(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> Hypothesis:
     """Two changes in one, where one does the same."""
-    axes = search.asked.differing(hypothesis.readings)
-    names: list[tuple[str, str]] = [("suspect", use.key) for use in hypothesis.uses]
-    names += [("axis", axis) for axis in axes]
-    for pair in itertools.combinations(names, 2):
-        rest: Hypothesis | None = hypothesis
-        for kind, name in pair:
-            if rest is None:
-                break
-            if kind == "suspect":
-                rest = rest.without(name)
-            else:
-                rest = rest.with_reading(name, getattr(search.asked, name))
+    for pair in itertools.combinations(_changes(search, hypothesis), 2):
+        rest = _without(search, hypothesis, pair)
         if rest is None or rest.changes(search.asked) > hypothesis.changes(search.asked) - 2:
             continue
         for option in all_options():
@@ -85,17 +75,130 @@ def _merged(search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]) -> 
     return hypothesis
 
 
+def _changes(search: Search, hypothesis: Hypothesis) -> list[str]:
+    """What leads from the readings asked for to the hypothesis, by the options' names."""
+    differing = search.asked.differing(hypothesis.readings)
+    readings = [f"{axis}={getattr(hypothesis.readings, axis)}" for axis in differing]
+    return [*(use.key for use in hypothesis.uses), *readings]
+
+
+def _without(search: Search, hypothesis: Hypothesis, names: Sequence[str]) -> Hypothesis | None:
+    """The hypothesis without some of its changes, None where the readings contradict then."""
+    rest: Hypothesis | None = hypothesis
+    for name in names:
+        axis, _, reading = name.partition("=")
+        if rest is not None and reading:
+            rest = rest.with_reading(axis, getattr(search.asked, axis))
+        elif rest is not None:
+            rest = rest.without(name)
+    return rest
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """What explains the probes as well as a hypothesis does: found once, for all that is said."""
+
+    search: Search
+    hypothesis: Hypothesis
+    probes: Sequence[Probe]
+
+    @cached_property
+    def factors(self) -> dict[str, tuple[str, ...]]:
+        """For each factor in use the other factors, up to three, that multiply to the same.
+
+        A factor is replaced alone or together with a second one; what replaces it has no part
+        that would be enough.
+        """
+        if not self.probes:
+            return {}
+        used = [name for name in _changes(self.search, self.hypothesis) if name in FACTORS]
+        alike: dict[str, tuple[str, ...]] = {}
+        for count in (1, 2):
+            for names in itertools.combinations(used, count):
+                rest = _without(self.search, self.hypothesis, names)
+                texts = () if rest is None else tuple(self._multiplied(rest, used))
+                for name in names:
+                    alike[name] = (*alike.get(name, ()), *texts)
+        return alike
+
+    def _multiplied(self, rest: Hypothesis, used: Sequence[str]) -> Iterator[str]:
+        """Sets of factors, none in use, that make of ``rest`` what explains the probes."""
+        cheap = sorted(self.probes, key=lambda probe: (probe.view != "whole", entries(probe)))
+        options = [item for item in all_options() if item.name in FACTORS and item.name not in used]
+        enough: list[set[str]] = []
+        for count in (1, 2, 3):
+            for chosen in itertools.combinations(options, count):
+                keys = {item.name for item in chosen}
+                if any(smaller <= keys for smaller in enough):
+                    continue
+                changed: Hypothesis | None = rest
+                for item in chosen:
+                    changed = None if changed is None else item.apply(changed)
+                if changed is None or not self.search.fits(changed, cheap):
+                    continue
+                enough.append(keys)
+                if count > 1:  # a single one is listed with the suspects
+                    yield " with ".join(item.name for item in chosen)
+
+    @cached_property
+    def replacements(self) -> dict[Use, list[tuple[str, Hypothesis]]]:
+        """For each suspect in use what explains everything in its place, and the hypothesis so."""
+        return {use: list(self._replacing(use)) for use in self.hypothesis.uses}
+
+    def _replacing(self, use: Use) -> Iterator[tuple[str, Hypothesis]]:
+        if not self.probes or use.key in DIALS:
+            return
+        rest = self.hypothesis.without(use.key)
+        for option in all_options():
+            other = option.apply(rest)
+            if other is None or option.name == use.key:
+                continue
+            if self.search.fits(other, self.probes):
+                yield option.name, other
+                continue
+            tuned = _tuned(self.search, use, other, self.probes, option.name)
+            if tuned is not None:
+                yield option.name, tuned
+
+    def beside_another(self, axis: str) -> Iterator[str]:
+        """Readings that explain everything as well where another suspect, or none, is in use."""
+        swaps = [
+            (use, other)
+            for use, replacing in self.replacements.items()
+            if use.key not in DIALS
+            for other in (self.hypothesis.without(use.key), *(item for _, item in replacing))
+        ]
+        for reading in AXES[axis]:
+            if reading == getattr(self.hypothesis.readings, axis):
+                continue
+            for use, swap in swaps:
+                other = swap.with_reading(axis, reading)
+                # A floor: beside another one an epsilon may have another size.
+                resized = axis == "affinity_floor" and "combination" in use.suspect.steps
+                if other is not None and self._explains(other, resized=resized):
+                    yield reading
+                    break
+
+    def _explains(self, other: Hypothesis, *, resized: bool) -> bool:
+        if resized:
+            return _fitting(self.search, other, self.probes) is not None
+        return self.search.fits(other, self.probes)
+
+
 # Readings.
 
 
 def reading_statements(
-    search: Search, hypotheses: Sequence[Hypothesis], probes: Sequence[Probe]
+    alternatives: Alternatives, others: Sequence[Hypothesis] = ()
 ) -> dict[str, ReadingStatement]:
-    """The axes that show on the probes, with the reading that all hypotheses share."""
+    """The axes that show on the probes, with the reading that all hypotheses share.
+
+    ``others`` are further hypotheses that are as good.
+    """
     statements: dict[str, ReadingStatement] = {}
-    best = hypotheses[0]
-    factors = _factors(search, best, probes) if len(hypotheses) == 1 else {}
-    swaps = _swaps(search, best, probes)
+    search, best, probes = alternatives.search, alternatives.hypothesis, alternatives.probes
+    factors = {} if others else alternatives.factors
+    hypotheses = (best, *others)
     for axis in LOSS_AXES:
         if len({getattr(item.readings, axis) for item in hypotheses}) > 1:
             continue
@@ -103,13 +206,13 @@ def reading_statements(
         if statement is None:
             continue
         asked = getattr(search.asked, axis)
-        others = (
-            *_beside_another(search, best, axis, swaps, probes),
+        alike = (
+            *statement.alike,
+            *alternatives.beside_another(axis),
             *factors.get(f"{axis}={statement.reading}", ()),
             *(text for texts in factors.values() for text in texts if f"{axis}=" in text),
         )
-        alike = tuple(dict.fromkeys((*statement.alike, *others)))
-        statement = replace(statement, alike=alike)
+        statement = replace(statement, alike=tuple(dict.fromkeys(alike)))
         if statement.reading != asked and len(hypotheses) == 1:
             suspects = tuple(_instead(search, best, axis, asked, probes))
             statement = replace(
@@ -119,42 +222,6 @@ def reading_statements(
             )
         statements[axis] = statement
     return statements
-
-
-def _swaps(
-    search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]
-) -> list[tuple[Use, Hypothesis]]:
-    """The hypothesis without each of its suspects, and with each that does as well in its place."""
-    swaps: list[tuple[Use, Hypothesis]] = []
-    for use in hypothesis.uses:
-        if use.key in DIALS:
-            continue
-        swaps.append((use, hypothesis.without(use.key)))
-        swaps += [(use, other) for _, other in _replacements(search, hypothesis, use, probes)]
-    return swaps
-
-
-def _beside_another(
-    search: Search,
-    hypothesis: Hypothesis,
-    axis: str,
-    swaps: Sequence[tuple[Use, Hypothesis]],
-    probes: Sequence[Probe],
-) -> Iterator[str]:
-    """Readings that explain everything as well where another suspect, or none, is in use."""
-    own_step = "combination" if axis == "affinity_floor" else ""
-    for reading in AXES[axis]:
-        if reading == getattr(hypothesis.readings, axis):
-            continue
-        for use, swap in swaps:
-            other = swap.with_reading(axis, reading)
-            if other is None:
-                continue
-            if search.fits(other, probes) or (
-                own_step in use.suspect.steps and _fitting(search, other, probes) is not None
-            ):
-                yield reading
-                break
 
 
 def _instead(
@@ -217,17 +284,15 @@ def _gap(
 
 
 def deviation_statements(
-    search: Search,
-    hypothesis: Hypothesis,
-    probes: Sequence[Probe],
-    rivals: Sequence[Hypothesis],
+    alternatives: Alternatives,
+    rivals: Sequence[Hypothesis] = (),
     of: Sequence[Use] | None = None,
 ) -> tuple[DeviationStatement, ...]:
     """One statement for every suspect in use (or those in ``of``), with what computes the same.
 
     What matters most at Table 8's sizes comes first.
     """
-    factors = _factors(search, hypothesis, probes)
+    hypothesis = alternatives.hypothesis
     return tuple(
         DeviationStatement(
             id=use.suspect.id,
@@ -240,9 +305,9 @@ def deviation_statements(
                 dict.fromkeys(
                     (
                         *_same_code(use),
-                        *(name for name, _ in _replacements(search, hypothesis, use, probes)),
+                        *(name for name, _ in alternatives.replacements.get(use, ())),
                         *_rivals(hypothesis, use, rivals),
-                        *factors.get(use.key, ()),
+                        *alternatives.factors.get(use.key, ()),
                     )
                 )
             ),
@@ -277,25 +342,6 @@ def _title(use: Use) -> str:
     return f"{title} ({variant})" if variant else title
 
 
-def _replacements(
-    search: Search, hypothesis: Hypothesis, use: Use, probes: Sequence[Probe]
-) -> Iterator[tuple[str, Hypothesis]]:
-    """What in place of the suspect explains everything as well, and the hypothesis with it."""
-    if not probes:
-        return
-    rest = hypothesis.without(use.key)
-    for option in all_options():
-        other = option.apply(rest)
-        if other is None or option.name == use.key:
-            continue
-        if search.fits(other, probes):
-            yield option.name, other
-            continue
-        tuned = _tuned(search, use, other, probes, option.name)
-        if tuned is not None:
-            yield option.name, tuned
-
-
 def _tuned(
     search: Search, use: Use, other: Hypothesis, probes: Sequence[Probe], key: str
 ) -> Hypothesis | None:
@@ -307,66 +353,6 @@ def _tuned(
         return None
     tuned = search.tune(other, probes)
     return tuned if tuned is not None and search.fits(tuned, probes) else None
-
-
-def _factors(
-    search: Search, hypothesis: Hypothesis, probes: Sequence[Probe]
-) -> dict[str, tuple[str, ...]]:
-    """For each factor in use the other factors, up to three, that multiply to the same.
-
-    A factor is replaced alone or together with a second one; what replaces it has no part that
-    would be enough.
-    """
-    if not probes:
-        return {}
-    used = {use.key: hypothesis.without(use.key) for use in hypothesis.uses if use.key in FACTORS}
-    for axis in ("temperature_scaling", "channel_reduction"):
-        reading, asked = getattr(hypothesis.readings, axis), getattr(search.asked, axis)
-        other = hypothesis.with_reading(axis, asked)
-        if reading != asked and other is not None:
-            used[f"{axis}={reading}"] = other
-    alike: dict[str, tuple[str, ...]] = {}
-    for count in (1, 2):
-        for names in itertools.combinations(used, count):
-            rest = hypothesis
-            for name in names:
-                axis, _, reading = name.partition("=")
-                without = rest.with_reading(axis, getattr(search.asked, axis)) if reading else None
-                rest = without or rest.without(name)
-            texts = tuple(_multiplied(search, rest, tuple(used), probes))
-            for name in names:
-                alike[name] = (*alike.get(name, ()), *texts)
-    return alike
-
-
-def _multiplied(
-    search: Search,
-    rest: Hypothesis,
-    used: Sequence[str],
-    probes: Sequence[Probe],
-) -> Iterator[str]:
-    """Sets of factors that make of ``rest`` what explains the probes; none of those in use."""
-    cheap = sorted(probes, key=lambda probe: (probe.view != "whole", _entries(probe)))
-    options = [item for item in all_options() if item.name in FACTORS and item.name not in used]
-    enough: list[set[str]] = []
-    for count in (1, 2, 3):
-        for chosen in itertools.combinations(options, count):
-            keys = {item.name for item in chosen}
-            if any(smaller <= keys for smaller in enough):
-                continue
-            changed: Hypothesis | None = rest
-            for item in chosen:
-                changed = None if changed is None else item.apply(changed)
-            if changed is None or not search.fits(changed, cheap):
-                continue
-            enough.append(keys)
-            if count > 1:  # a single one is listed with the suspects
-                yield " with ".join(item.name for item in chosen)
-
-
-def _entries(probe: Probe) -> int:
-    case = probe.case
-    return case.generated.size if isinstance(case, LossCase) else case.x.size
 
 
 def _rivals(hypothesis: Hypothesis, use: Use, rivals: Sequence[Hypothesis]) -> Iterator[str]:
@@ -478,6 +464,7 @@ def reading_effect(hypothesis: Hypothesis, asked: Readings, axis: str) -> str:
 
 
 __all__ = [
+    "Alternatives",
     "deviation_statements",
     "effect",
     "percent",

@@ -317,12 +317,9 @@ def measure_collapsed(
         raise NotObservable("the adapter takes one label and one vector at a time")
     loss, before = observe(context, case).loss, observe(context, before_that).loss
     what, ratio = "loss with a part that has no drift, over that before", loss / before
-    tolerance = context.tolerance("loss")
-    item = compare(clauses, what, case.manifest.id, ratio, expected, tolerance)
-    counted = loss_forms.one_temperature_loss(context.readings, before_that)
-    normalized = compare("", "", "", before, counted, tolerance).passed
+    item = compare(clauses, what, case.manifest.id, ratio, expected, context.tolerance("loss"))
     # Where the mean square was not one before either, it is not the scope that is wrong.
-    yield item if normalized else whole(item, "drift scale", clauses)
+    yield _if_normalized(context, before_that, before, item)
 
 
 def measure_small_drift(
@@ -333,13 +330,20 @@ def measure_small_drift(
     before, small = (observe(context, case).loss for case in drawn)
     if small == 0:
         raise Rejected  # under a steeper kernel nothing is left of the drift
-    tolerance, clauses = context.tolerance("loss"), ("EQ-25",)
-    what = "loss of a small drift, over that of an ordinary one"
-    item = compare(clauses, what, low.manifest.id, small / before, 1.0, tolerance)
-    counted = loss_forms.one_temperature_loss(context.readings, mild)
-    normalized = compare("", "", "", before, counted, tolerance).passed
+    what, tolerance = (
+        "loss of a small drift, over that of an ordinary one",
+        context.tolerance("loss"),
+    )
+    item = compare(("EQ-25",), what, low.manifest.id, small / before, 1.0, tolerance)
     # Where an ordinary drift has another mean square, its size is not what is wrong.
-    yield item if normalized else whole(item, "drift scale", clauses)
+    yield _if_normalized(context, mild, before, item)
+
+
+def _if_normalized(context: Context, case: LossCase, loss: float, item: Measurement) -> Measurement:
+    """The measurement for its own clauses where the loss of the case before it is as λ makes it."""
+    counted = loss_forms.one_temperature_loss(context.readings, case)
+    normalized = compare("", "", "", loss, counted, context.tolerance("loss")).passed
+    return item if normalized else whole(item, "drift scale", item.clauses)
 
 
 # Units and channels: A6-tau

@@ -165,7 +165,8 @@ def small_drift(draw: Draw) -> tuple[LossCase, LossCase]:
     rng = generator(draw)
     channels, low = draw.integer(4, 12), draw.choice((0.06, 0.07))
     generated = np.eye(2, channels) + 0.02 * rng.standard_normal((2, channels))
-    positive = generated + 0.1 * unit_rows(rng.standard_normal((2, channels)))
+    towards = rng.standard_normal((2, channels))
+    positive = generated + 0.1 * towards / np.linalg.norm(towards, axis=1, keepdims=True)
     mild = LossCase(
         Manifest(f"a positive beside each of two samples, C={channels}"),
         generated=generated[None, :, None],
@@ -174,11 +175,6 @@ def small_drift(draw: Draw) -> tuple[LossCase, LossCase]:
     )
     manifest = Manifest(f"a positive beside each of two samples, C={channels} τ={low}")
     return mild, mild.changed(manifest=manifest, temperatures=(low,))
-
-
-def unit_rows(points: Array) -> Array:
-    """The points at length 1."""
-    return points / np.linalg.norm(points, axis=-1, keepdims=True)
 
 
 def two_points(draw: Draw) -> LossCase:
