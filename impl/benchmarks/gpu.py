@@ -309,7 +309,15 @@ def main() -> None:
     """Measure, print a table, and write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="written anew after every row")
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=LIMITS,
+        default=list(LIMITS),
+        metavar="NAME",
+        help="of float32, tf32 and bfloat16, those to measure (all)",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="run everything on the CPU at tiny sizes"
     )
@@ -321,22 +329,28 @@ def main() -> None:
     runs = 1 if options.dry_run else options.runs
     side, entries = (64, 2**10) if options.dry_run else (8192, 2**28)
     rates = {"bandwidth": bandwidth(device, entries, runs)}
-    rates |= {each: matrix_rate(device, each, side, runs) for each in LIMITS}
+    rates |= {each: matrix_rate(device, each, side, runs) for each in options.precision}
     rows: list[dict[str, Any]] = []
+
+    def keep(row: dict[str, Any]) -> dict[str, Any]:
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        if options.json:
+            found = {"rates": rates, "rows": [*rows, row]}
+            options.json.write_text(json.dumps(found, indent=1) + "\n")
+        return row
+
     chosen = (Workload("tiny", 1, ((2, 8), (1, 16))),) if options.dry_run else WORKLOADS
     maps = ablation(1, 8)[-1:] if options.dry_run else ablation()
-    for precision in LIMITS:
+    for precision in options.precision:
         arguments = (device, precision, rates, runs)
         compare = precision != "bfloat16"
-        rows += [measure(each, *arguments, compare=compare) for each in chosen]
-        streamed = [measure(each, *arguments, compare=compare) for each in maps]
-        rows.append(summed("Table 8, ablation", streamed))
+        rows.extend(keep(measure(each, *arguments, compare=compare)) for each in chosen)
+        streamed = [keep(measure(each, *arguments, compare=compare)) for each in maps]
+        rows.append(keep(summed("Table 8, ablation", streamed)))
     name = "CPU, a dry run: no figure means anything"
     console = Console(width=120)
     console.print(name if options.dry_run else torch.cuda.get_device_name(), rates)
     console.print(table(rows))
-    if options.json:
-        options.json.write_text(json.dumps({"rates": rates, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
