@@ -394,7 +394,7 @@ def captures_without_synchronisation(step: Callable[[], Tensor]) -> None:
     torch.cuda.current_stream().wait_stream(side)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        expected = step().clone()
+        expected = step().detach().clone()  # a graph kept alive would stay on this stream
     finally:
         torch.cuda.set_sync_debug_mode("default")
     graph = torch.cuda.CUDAGraph()

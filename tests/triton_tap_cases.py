@@ -359,6 +359,14 @@ def test_on_a_gpu(channels: int, precision: str, limit: float) -> None:
 
 
 @on_gpu
+def test_many_channels_on_a_gpu() -> None:
+    """A GPU's own sums of products cut digits off, which adds up over thousands of channels."""
+    drawn = tap({"mean": 1}, (64, 64, 16), 4096)
+    sets = [None if each is None else {k: v.cuda() for k, v in each.items()} for each in drawn]
+    agree(tuple(sets), RELEASE, limit=3e-6)  # pyright: ignore[reportArgumentType]
+
+
+@on_gpu
 def test_a_tap_captured_in_a_graph_without_synchronisation() -> None:
     drawn = tap({"loc": 16, "mean": 1}, (64, 64, 0), 64)
     features, positive = ({k: v.cuda() for k, v in each.items()} for each in drawn if each)

@@ -154,6 +154,12 @@ class Launches:
         self.temperatures = len(first.temperatures)
         self.pairs = self.temperatures * (self.temperatures + 1) // 2
         self.gram = self.channels >= _GRAM_CHANNELS * first.targets
+        self.aligned = _aligned(first)
+        self.steps = [[_strides(each) for each in self._sets(index)] for index in self._all]
+
+    @property
+    def _all(self) -> range:
+        return range(len(self.problems))
 
     def _cells(self, vectors: int) -> int:
         return (1 if self.batch else self.labels) * (1 if self.shared else vectors)
@@ -186,9 +192,11 @@ class Launches:
 
     def _inputs(self, segments: Sequence[int], outs: Sequence[Tensor] = ()) -> dict[str, Any]:
         """The arguments that say where some segments' samples, and their gradients, lie."""
-        columns = [self._sets(index) for index in segments]
-        rows = [*zip(*columns, strict=True), *([tuple(outs)] if outs else [])]
-        steps = [[_strides(each) for each in row] for row in rows]
+        rows = [*zip(*(self._sets(index) for index in segments), strict=True)]
+        steps = [*zip(*(self.steps[index] for index in segments), strict=True)]
+        if outs:
+            rows.append(tuple(outs))
+            steps.append(tuple(_strides(each) for each in outs))
         names = ("xs", "ps", "us", "outs")[: len(rows)]
         return {
             **{name: tuple(self._padded(row)) for name, row in zip(names, rows, strict=True)},
@@ -224,7 +232,7 @@ class Launches:
 
     def _shaped(self, kernel: str) -> dict[str, Any]:
         return self.tile(kernel) | {
-            "ALIGNED": _aligned(self.problems[0]),
+            "ALIGNED": self.aligned,
             "WEIGHTED": self._weight is not None,
         }
 
@@ -240,7 +248,7 @@ class Launches:
         self._launch(
             "measure",
             groups,
-            **self._inputs(range(len(self.problems))),
+            **self._inputs(self._all),
             weight=sums if self._weight is None else self._weight,
             distances=distances,
             gram=gram,
@@ -349,7 +357,7 @@ class Launches:
         self._launch(
             "correlate",
             groups,
-            **self._inputs(range(len(self.problems))),
+            **self._inputs(self._all),
             **self._affinities(),
             weight=units if self._weight is None else self._weight,
             distances=distances,
@@ -425,7 +433,7 @@ class Launches:
             **self._statistics(),
             total_firsts=self._starts([(self.pairs + 2) * each for each in self.cells]),
             entries=float(self.count * self.channels),
-            factor=tuple(self._factors(range(len(self.problems)))),
+            factor=tuple(self._factors(self._all)),
             least=least_drift_scale(self.readings),
             processes=float(processes),
             T=self.temperatures,
@@ -475,7 +483,7 @@ class Launches:
         cells = [sum(self.cells[:index]) for index in wanted]
         arguments = self._inputs(wanted, outs) | self._affinities()
         arguments |= self._shaped("gradient") | {"cell_firsts": self._told(cells)}
-        aligned = all(_strides(each)[3] == 1 for each in outs) and arguments["ALIGNED"]
+        aligned = self.aligned and all(_strides(each)[3] == 1 for each in outs)
         self._launch(
             "gradient",
             sum(self.groups[index] for index in wanted),

@@ -188,7 +188,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
             "arxiv": spec.paper.arxiv,
             "scan_sha256": spec.paper.scan_sha256,
         },
-        tool={"name": "drifting-parity", "version": metadata.version("drifting-parity")},
+        tool={"name": "drifting-parity", "version": _version("drifting-parity")},
         clauses=tuple(clauses),
         axes=tuple(run.axes),
         outcomes=tuple(outcomes),

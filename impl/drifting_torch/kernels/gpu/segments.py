@@ -133,12 +133,13 @@ def product(x, y, onto, EXACT: tl.constexpr):
 
     A factor is the sum of two roundings to 11 digits; the product of both factors' second ones is
     below float32's last digit. Triton's own ``tf32x3`` cuts digits off where this rounds, which
-    adds up over channels.
+    adds up over channels; so do an H100's tensor cores where they sum, hence ``onto`` is added
+    outside of them.
     """
     if EXACT:
         x_first, y_first = _rounded(x), _rounded(y)
         x_rest, y_rest = _rounded(x - x_first), _rounded(y - y_first)
-        onto = tl.dot(x_rest, y_first, onto, input_precision="tf32")
-        onto = tl.dot(x_first, y_rest, onto, input_precision="tf32")
-        return tl.dot(x_first, y_first, onto, input_precision="tf32")
+        found = tl.dot(x_rest, y_first, input_precision="tf32")
+        found = tl.dot(x_first, y_rest, found, input_precision="tf32")
+        return onto + tl.dot(x_first, y_first, found, input_precision="tf32")
     return tl.dot(x, y, onto, input_precision="tf32")
