@@ -33,12 +33,14 @@ from drifting_torch.problem.readings import (
     RELEASE_DISTANCE,
     inverse_drift_scale,
     inverse_scales,
+    least_drift_scale,
     loss_dtype,
     over_labels,
     per_entry,
 )
 from drifting_torch.problem.slope import Slope
 from drifting_torch.problem.solution import Solution, Statistics
+from drifting_torch.problem.thresholds import LEAST_DRIFT_SCALE
 from drifting_torch.problem.units import shared, with_units
 
 
@@ -176,6 +178,10 @@ class Stages:
         drifts = drifts_of(problem, gathered, distances, coefficients)
         del gathered, distances, coefficients
         sums, entries = drift_sums(problem, drifts.energy)
+        if _vanishes(problem, sums, entries):
+            problem = replace(problem, dtype=torch.float64)
+            drifts = _drifts_again(problem, per_coordinate, per_distance, unit)
+            sums, entries = drift_sums(problem, drifts.energy)
         scaled = _Scaled(problem, scale / unit, per_coordinate * unit, drifts, sums, entries)
         if self._batch:
             self._scaled = scaled
@@ -205,6 +211,30 @@ class Stages:
             labels = totals[-1, 0, 0]
         loss = over_labels(self._problem.readings, squares, labels)
         return replace(solution, loss=loss, labels=labels)
+
+
+def _vanishes(problem: Problem, sums: Tensor, entries: int) -> bool:
+    """Whether some λ is so small that float32 held neither its drift nor its reciprocal.
+
+    Drifts decay like e^(−d/τ) where one side is far, and are divided by λ however small it is. On
+    the CPU alone: to ask would stop another device.
+    """
+    if problem.dtype != torch.float32 or problem.generated.device.type != "cpu":
+        return False
+    if not problem.divides_drifts or least_drift_scale(problem.readings):
+        return False
+    return bool((sums < entries * LEAST_DRIFT_SCALE**2).any())
+
+
+def _drifts_again(
+    problem: Problem, per_coordinate: Tensor, per_distance: Tensor, unit: Tensor | float
+) -> Drifts:
+    """The drifts in the dtype that the problem now has, from distances formed in it."""
+    gathered = chunks(problem)
+    measured = measure_distances(problem, gathered, unit)
+    assert measured is not None  # ordinary numbers in float32 are so in a wider dtype
+    coefficients = Coefficients.of(problem, per_coordinate, per_distance, unit)
+    return drifts_of(problem, gathered, measured[0], coefficients)
 
 
 def _mean_square(

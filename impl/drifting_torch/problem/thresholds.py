@@ -8,6 +8,10 @@ CANCELLED = 1e-3
 """Least share of the trace in the sum of its terms' magnitudes: below it λ would lose digits."""
 
 
+LEAST_DRIFT_SCALE = 1e-30
+"""Least λ that float32 drifts are divided by: below, they and what they consist of lose digits."""
+
+
 def near(dtype: torch.dtype) -> float:
     """Share of |x|²+|y|² up to which a squared distance is not left to the Gram form.
 
