@@ -178,7 +178,7 @@ class Stages:
         drifts = drifts_of(problem, gathered, distances, coefficients)
         del gathered, distances, coefficients
         sums, entries = drift_sums(problem, drifts.energy)
-        if _vanishes(problem, sums, entries):
+        if _vanishes(problem, per_coordinate, sums, entries):
             problem = replace(problem, dtype=torch.float64)
             drifts = _drifts_again(problem, per_coordinate, per_distance, unit)
             sums, entries = drift_sums(problem, drifts.energy)
@@ -213,17 +213,19 @@ class Stages:
         return replace(solution, loss=loss, labels=labels)
 
 
-def _vanishes(problem: Problem, sums: Tensor, entries: int) -> bool:
+def _vanishes(problem: Problem, per_coordinate: Tensor, sums: Tensor, entries: int) -> bool:
     """Whether some λ is so small that float32 held neither its drift nor its reciprocal.
 
-    Drifts decay like e^(−d/τ) where one side is far, and are divided by λ however small it is. On
-    the CPU alone: to ask would stop another device.
+    Drifts decay like e^(−d/τ) where one side is far, and are divided by λ however small it is.
+    Where all coincides (``per_coordinate`` 0) there is none. On the CPU alone: to ask would stop
+    another device.
     """
     if problem.dtype != torch.float32 or problem.generated.device.type != "cpu":
         return False
     if not problem.divides_drifts or least_drift_scale(problem.readings):
         return False
-    return bool((sums < entries * LEAST_DRIFT_SCALE**2).any())
+    small = sums < entries * LEAST_DRIFT_SCALE**2
+    return bool((small & (per_coordinate != 0)).any())
 
 
 def _drifts_again(
