@@ -41,7 +41,8 @@ def test_a_far_positive_is_normalised(
         found = drifting_loss(generated, positive, given, weight, temperatures=TEMPERATURES)
         found.loss.backward()
         expected = reference_loss(
-            *(each.detach().double().numpy() for each in (generated, positive)),
+            generated.detach().double().numpy(),
+            positive.double().numpy(),
             None if given is None else given.double().numpy(),
             None if weight is None else weight.double().numpy(),
             temperatures=TEMPERATURES,
