@@ -106,7 +106,7 @@ def measure(
     loaded = _library_for(out) if sums.dtype == torch.float64 else None
     if loaded is None or feature is None:
         return None
-    served = torch.empty(len(out), dtype=torch.uint8)
+    served = out.new_empty(len(out), dtype=torch.uint8)
     _call(
         "drifting_measure",
         loaded,
@@ -132,7 +132,7 @@ def drifts(
     loaded = _library_for(distances, *out) if _takes(kernel) else None
     if loaded is None or feature is None or kernel is None or energy.dtype != torch.float64:
         return None
-    served = torch.empty(len(distances), dtype=torch.uint8)
+    served = distances.new_empty(len(distances), dtype=torch.uint8)
     _call(
         "drifting_drifts",
         loaded,
@@ -172,7 +172,7 @@ def traces(
     loaded = _library_for(distances, gram, out) if _takes(kernel) else None
     if loaded is None or kernel is None or sums.dtype != torch.float64:
         return None
-    served = torch.empty(len(distances), dtype=torch.uint8)
+    served = distances.new_empty(len(distances), dtype=torch.uint8)
     _call(
         "drifting_traces",
         loaded,
@@ -188,7 +188,7 @@ def fill(distances: Tensor, kernel: Kernel, out: Tensor) -> Tensor | None:
     loaded = _library_for(distances, out) if _takes(kernel) else None
     if loaded is None:
         return None
-    served = torch.empty(len(distances), dtype=torch.uint8)
+    served = distances.new_empty(len(distances), dtype=torch.uint8)
     loaded.drifting_coefficients(
         out.dtype == torch.float64,
         ctypes.byref(structures.affinities(kernel, distances, served)),

@@ -37,8 +37,8 @@ def empty(like: Tensor, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
             _KEPT[:] = [each for each in _KEPT if each is not found]
     with torch.inference_mode(False):  # it may serve outside of that mode next time
         if found is None:
-            return torch.empty(shape, dtype=dtype)
-        return torch.empty(0, dtype=dtype).set_(found)[:count].view(shape)  # pyright: ignore[reportArgumentType] -- takes them
+            return torch.empty(shape, dtype=dtype, device="cpu")
+        return torch.empty(0, dtype=dtype, device="cpu").set_(found)[:count].view(shape)  # pyright: ignore[reportArgumentType] -- takes them
 
 
 def give_back(*tensors: Tensor) -> None:
