@@ -67,7 +67,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def directly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drifts, "_MANY_CHANNELS", 10**9)
+    monkeypatch.setattr(chunks, "MANY_CHANNELS", 10**9)
 
 
 @pytest.mark.parametrize("unconditional", [True, False], ids=["guided", "plain"])

@@ -49,12 +49,22 @@ def solved(
     return found.loss.detach(), leaf.grad, found.drift_scale
 
 
+KERNELS = "DRIFTING_TORCH_KERNELS"
+
+
+def take_the_general_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KERNELS, "off")
+    monkeypatch.setattr(affinity_powers, "fill_coefficients", lambda *arguments: False)
+
+
+@pytest.mark.parametrize("kernels", ["auto", "off"])
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("channels", [5, 40])
 @pytest.mark.parametrize("name", CASES)
 def test_one_exponential_serves_all_temperatures(
-    name: str, channels: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
+    name: str, channels: int, weighted: bool, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(KERNELS, kernels)
     taken: list[bool] = []
     original = affinity_powers.fill_coefficients
 
@@ -64,9 +74,9 @@ def test_one_exponential_serves_all_temperatures(
 
     monkeypatch.setattr(affinity_powers, "fill_coefficients", watched)
     fast = solved(name, channels, weighted, torch.float64)
-    assert taken
+    assert taken or kernels == "auto"  # compiled, drifts are formed without these coefficients
     assert all(taken)
-    monkeypatch.setattr(affinity_powers, "fill_coefficients", lambda *arguments: False)
+    take_the_general_path(monkeypatch)
     for one, two in zip(fast, solved(name, channels, weighted, torch.float64), strict=True):
         torch.testing.assert_close(one, two, rtol=1e-11, atol=1e-14)
 
@@ -87,10 +97,12 @@ def test_a_mask_that_is_felt_takes_the_general_path(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("readings", [PAPER, PRESETS["release"]], ids=["paper", "release"])
 @pytest.mark.parametrize("which", ["positive", "generated", "unconditional"])
 @pytest.mark.parametrize("far", [3.0, 8.0, 40.0, 1e4])
+@pytest.mark.parametrize("kernels", ["auto", "off"])
 def test_outliers(
-    which: str, far: float, readings: Readings, monkeypatch: pytest.MonkeyPatch
+    kernels: str, which: str, far: float, readings: Readings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One sample far away: a column or a row whose nearest is far, by every path alike."""
+    monkeypatch.setenv(KERNELS, kernels)
     sets = {
         "generated": samples(1, 40, 2, 8, seed=11),
         "positive": samples(1, 30, 2, 8, seed=12),
@@ -108,7 +120,7 @@ def test_outliers(
         return output.drift_scale.double(), leaf.grad.double()
 
     fast, single = found(torch.float64), found(torch.float32)
-    monkeypatch.setattr(affinity_powers, "fill_coefficients", lambda *arguments: False)
+    take_the_general_path(monkeypatch)
     for one, two, rough in zip(fast, found(torch.float64), single, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-13)
         assert float((rough - two).norm() / two.norm()) < 1e-4

@@ -24,17 +24,9 @@ from drifting_spec import Readings
 from drifting_torch.eager.affinity import Targets, self_entries
 from drifting_torch.eager.fused import call
 from drifting_torch.problem.readings import affinity_floor
+from drifting_torch.problem.thresholds import LEAST_SUM, LOGIT_RANGE, NEGLIGIBLE
 
 _LARGEST_POWER = 64
-
-_RANGE = {torch.float32: 80.0, torch.float64: 600.0}
-"""Logits whose exponential neither vanishes nor overflows."""
-
-_LEAST = {torch.float32: 1e-35, torch.float64: 1e-290}
-"""Sums above it hold what enters them to full precision."""
-
-_NEGLIGIBLE = 300.0
-"""Logits by which a sample's own entry must lie below all that counts to be left out."""
 
 
 def whole_powers(temperatures: tuple[float, ...]) -> tuple[int, ...] | None:
@@ -51,20 +43,24 @@ def whole_powers(temperatures: tuple[float, ...]) -> tuple[int, ...] | None:
 class Kernel:
     """What the affinities of a chunk are besides its distances.
 
-    ``halves`` [T, 1, 1] are half of each of the ``powers``. ``rate`` [B, 1, 1], or of one element,
+    ``powers`` are τ_max/τ for each temperature. ``rate`` [B, 1, 1], or of one element,
     turns distances into logits at the highest temperature; ``mask_logit`` is what is added to a
     sample's own logit; ``scale`` [B, 1, 1], or of one element, multiplies what comes out. Columns
     before ``weighted`` weigh 1.
     """
 
     powers: tuple[int, ...]
-    halves: Tensor
     rate: Tensor
     mask_logit: float
     scale: Tensor
     targets: Targets
     weighted: int
     readings: Readings
+
+    @cached_property
+    def halves(self) -> Tensor:
+        """Half of each of the powers [T, 1, 1]."""
+        return self.rate.new_tensor([0.5 * power for power in self.powers]).view(-1, 1, 1)
 
     @cached_property
     def scale_logit(self) -> float:
@@ -86,23 +82,20 @@ def fill_coefficients(distances: Tensor, kernel: Kernel, spare: Tensor, out: Ten
     distances as they were, where samples are so far from one side or from one another that the
     general path must be taken.
     """
+    served = call.fill(distances, kernel, out)
+    if served is not None:
+        return bool(served.all())
     own = self_entries(distances, kernel.targets)
     kept = own.clone()
     own.fill_(torch.finfo(distances.dtype).max / 4)
     row = distances.amin(-1, keepdim=True)
     lowest, highest = row.aminmax(dim=1, keepdim=True)
     middle = (lowest + highest).mul_(0.5)
-    function = call.function_for("coefficients", distances, spare, out)
     for shifted in (False, True):
         column = _column(distances, row, spare[:, 0]) if shifted else None
         if not _serves(middle, highest, column, kernel):
             break
         of_row = torch.sub(middle, row).mul_(kernel.rate)
-        if function is not None:
-            least = _LEAST[out.dtype]
-            if call.fill(function, distances, row, column, of_row, kernel, spare, out, least):
-                return True
-            continue
         _fill_powers(distances, row, column, kernel, spare, out[:, 0])
         of_column = None if column is None else column * -kernel.rate
         if _balance_powers(spare, of_row, of_column, kernel, out):
@@ -125,8 +118,8 @@ def _serves(middle: Tensor, highest: Tensor, column: Tensor | None, kernel: Kern
         height = highest + column.amax(-1, keepdim=True)
     found = torch.cat([spread, height], 1).mul_(kernel.rate).amax((0, 2)).tolist()
     return (
-        found[0] * max(kernel.powers) <= _RANGE[middle.dtype] - kernel.scale_logit
-        and found[1] <= -kernel.mask_logit - _NEGLIGIBLE
+        found[0] * max(kernel.powers) <= LOGIT_RANGE[middle.dtype] - kernel.scale_logit
+        and found[1] <= -kernel.mask_logit - NEGLIGIBLE
     )
 
 
@@ -199,7 +192,7 @@ def _balance_powers(
     positive.mul_(repelling * row)
     negative.mul_(attracting * row.neg_())
     sums = (column_sum, row_sum, attracting, repelling)
-    return torch.stack([each.amin() for each in sums]).amin().item() > _LEAST[out.dtype]
+    return torch.stack([each.amin() for each in sums]).amin().item() > LEAST_SUM[out.dtype]
 
 
 def _row_sum(powers: Tensor, of_column: Tensor | None, kernel: Kernel, spare: Tensor) -> Tensor:

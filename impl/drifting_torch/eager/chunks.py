@@ -5,13 +5,15 @@ A group is one label and one vector. A chunk of groups is small enough to stay i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from drifting_torch.eager.fused import call
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.units import ordinary_range
 
@@ -22,6 +24,9 @@ _KEPT_ENTRIES = 3 * 2**22
 """Entries of a feature's targets and distances up to which the targets are gathered only once."""
 
 _CHUNK_ENTRIES_ELSEWHERE = 2**25
+
+MANY_CHANNELS = 4
+"""Channels per target from which Gram matrices pay."""
 
 _PAGE, _PADDING = 4096, 32
 """Rows a multiple of so many bytes apart share few lines of a cache: there they are padded."""
@@ -53,25 +58,72 @@ def group_slices(problem: Problem) -> Iterator[slice]:
             yield slice(start, min(start + step, last))
 
 
-def chunks(problem: Problem) -> Iterable[Chunk]:
-    """Every chunk: all kept where the feature is small, else gathered again at each use."""
-    labels, count, vectors, channels = problem.generated.shape
-    entries = labels * vectors * problem.targets * (count + channels)
-    if problem.generated.device.type == "cpu" and entries <= _KEPT_ENTRIES:
-        return list(Regathered(problem))
-    return Regathered(problem)
+class Whole(NamedTuple):
+    """The Gram matrices [L·V, M, M] of all groups' targets, and those [L·V, M, C] if kept."""
+
+    gram: Tensor
+    targets: Tensor | None
 
 
 @dataclass(frozen=True)
-class Regathered:
-    """Chunks that are gathered anew each time one goes over them."""
+class Chunks:
+    """Every chunk of a feature, gathered when it is asked for; kept where the feature is small."""
 
     problem: Problem
+    keeps: bool
+    _kept: dict[int, Chunk] = field(default_factory=dict[int, Chunk])
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Gather one chunk after the other."""
-        for groups in group_slices(self.problem):
-            yield Chunk(groups, _targets(self.problem, groups))
+        """Go over all chunks."""
+        return map(self._of, group_slices(self.problem))
+
+    def unserved(self, served: Tensor | None) -> Iterator[Chunk]:
+        """Go over those with groups for which ``served`` [L·V] is 0; all if it is None."""
+        if served is not None and bool(served.all()):
+            return iter(())
+        left = group_slices(self.problem)
+        return map(self._of, (each for each in left if served is None or not served[each].all()))
+
+    def _of(self, groups: slice) -> Chunk:
+        if groups.start in self._kept:
+            return self._kept[groups.start]
+        chunk = Chunk(groups, _targets(self.problem, groups))
+        if self.keeps:
+            self._kept[groups.start] = chunk
+        return chunk
+
+    def kept(self) -> tuple[Tensor, ...]:
+        """All groups' targets in their order."""
+        if self.whole is not None and self.whole.targets is not None:
+            return (self.whole.targets,)
+        return tuple(chunk.targets for chunk in self)
+
+    @cached_property
+    def whole(self) -> Whole | None:
+        """What compiled code makes of many channels; None where it does not or channels are few."""
+        problem = self.problem
+        labels, _, vectors, channels = problem.generated.shape
+        if problem.generated.device.type != "cpu" or channels < MANY_CHANNELS * problem.targets:
+            return None
+        groups = labels * vectors
+        targets = _room(problem, groups) if self.keeps else None
+        shape = (groups, problem.targets, problem.targets)
+        gram = problem.generated.new_empty(shape, dtype=problem.dtype)
+        done = call.gram(self.feature, targets, gram)
+        return Whole(gram, targets) if done else None
+
+    @cached_property
+    def feature(self) -> call.Feature | None:
+        """The samples as compiled code reads them, None where it cannot."""
+        sets = [each.detach().to(self.problem.dtype) for each in self.problem.sets]
+        return call.feature_of(sets, self.problem.units)
+
+
+def chunks(problem: Problem) -> Chunks:
+    """The chunks of a feature."""
+    labels, count, vectors, channels = problem.generated.shape
+    entries = labels * vectors * problem.targets * (count + channels)
+    return Chunks(problem, problem.generated.device.type == "cpu" and entries <= _KEPT_ENTRIES)
 
 
 def _targets(problem: Problem, groups: slice) -> Tensor:
@@ -81,10 +133,7 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
     size = groups.stop - groups.start
     labels = slice(label, label + max(1, size // vectors))
     width = slice(vector, vector + min(size, vectors))
-    apart = channels + (_PADDING if channels * problem.dtype.itemsize % _PAGE == 0 else 0)
-    gathered = torch.empty(
-        (size, problem.targets, apart), dtype=problem.dtype, device=problem.generated.device
-    )[..., :channels]
+    gathered = _room(problem, size)
     shaped = gathered.view(-1, width.stop - width.start, problem.targets, channels)
     sizes = [each.shape[1] for each in problem.sets]
     positive, generated, *others = shaped.split(sizes, 2)
@@ -99,6 +148,14 @@ def _targets(problem: Problem, groups: slice) -> Tensor:
     for part, into in zip(parts, (positive, *others), strict=True):
         torch.sub(part, centre, out=into)
     return gathered
+
+
+def _room(problem: Problem, groups: int) -> Tensor:
+    """Memory for the targets [B, M, C] of some groups."""
+    channels, dtype = problem.generated.shape[-1], problem.dtype
+    apart = channels + (_PADDING if channels * dtype.itemsize % _PAGE == 0 else 0)
+    memory = problem.generated.new_empty((groups, problem.targets, apart), dtype=dtype)
+    return memory[..., :channels]
 
 
 def ordinary(chunk: Chunk) -> bool:

@@ -169,9 +169,6 @@ def _kernel(
     (mask,) = mask_logits(problem, [highest])
     return Kernel(
         powers,
-        per_distance.new_tensor([0.5 * power for power in powers], dtype=problem.dtype).view(
-            -1, 1, 1
-        ),
         (per_distance / highest).to(problem.dtype),
         mask,
         per_coordinate.to(problem.dtype),

@@ -8,7 +8,6 @@ G = Y·Yᵀ, and Σ V_τ/λ_τ = (Σ R_τ/λ_τ)·Y is then the only product wit
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
@@ -17,14 +16,13 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
-from drifting_torch.eager.chunks import Chunk, group_slices
+from drifting_torch.eager import chunks
+from drifting_torch.eager.chunks import Chunks, group_slices
 from drifting_torch.eager.coefficients import Coefficients
+from drifting_torch.eager.fused import call, scratch
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.slope import Slope
 from drifting_torch.problem.thresholds import CANCELLED
-
-_MANY_CHANNELS = 4
-"""Channels per target from which the Gram matrix pays."""
 
 _MANY_TARGETS = 4
 """Targets per generated sample up to which they are kept for the backward pass."""
@@ -55,7 +53,7 @@ class Drifts(Protocol):
 
 
 def drifts_of(
-    problem: Problem, gathered: Iterable[Chunk], distances: Tensor, coefficients: Coefficients
+    problem: Problem, gathered: Chunks, distances: Tensor, coefficients: Coefficients
 ) -> Drifts:
     """The drifts from the distances [L·V, N, M]."""
     found = None
@@ -67,7 +65,7 @@ def drifts_of(
 def _gram_pays(problem: Problem, coefficients: Coefficients) -> bool:
     """Whether channels are many, and the distances tell the generated samples' Gram matrix."""
     channels = problem.generated.shape[-1]
-    if channels < _MANY_CHANNELS * problem.targets or problem.generated.device.type != "cpu":
+    if channels < chunks.MANY_CHANNELS * problem.targets or problem.generated.device.type != "cpu":
         return False
     if problem.ablation.scales:  # a sample's own coefficient then has either sign
         return False
@@ -90,21 +88,25 @@ class KeptDrifts:
     def of(
         cls,
         problem: Problem,
-        gathered: Iterable[Chunk],
+        gathered: Chunks,
         distances: Tensor,
         coefficients: Coefficients,
     ) -> KeptDrifts:
         """Form the products of coefficients and targets."""
         labels, count, vectors, channels = problem.generated.shape
         like, size = distances.new_empty, labels * vectors
-        drift = [like((size, count, channels)) for _ in problem.temperatures]
-        norms = like((len(drift), size, count))
-        for chunk in gathered:
-            found = coefficients.fill(chunk, distances[chunk.groups])
+        shape = (size, count, channels)
+        others = (scratch.empty(distances, shape, problem.dtype) for _ in problem.temperatures[1:])
+        drift = [like(shape), *others]
+        energy = like((len(drift), size), dtype=problem.wide)
+        kernel = None if problem.ablation.scales else coefficients.kernel
+        served = call.drifts(gathered.feature, kernel, distances, drift, energy)
+        for chunk in gathered.unserved(served):
+            here = chunk.groups
+            found = coefficients.fill(chunk, distances[here])
             for index, each in enumerate(drift):
-                here = torch.bmm(found[:, index], chunk.targets, out=each[chunk.groups])
-                torch.linalg.vector_norm(here, dim=-1, out=norms[index, chunk.groups])
-        energy = _squares(norms, drift, problem)
+                torch.bmm(found[:, index], chunk.targets, out=each[here])
+                energy[index, here] = _squares(each[here], problem)
         return cls(problem, drift, energy.view(-1, labels, vectors))
 
     def crosses(self) -> list[Tensor]:
@@ -120,15 +122,18 @@ class KeptDrifts:
     def summed(self, inverse: Tensor, factor: Tensor) -> tuple[Tensor, Slope]:
         """As :meth:`Drifts.summed`, in the memory of the first drift."""
         problem, summed = self.problem, self.drift[0]
-        norms = summed.new_empty((1, *summed.shape[:2]))
-        inverses = inverse.reshape(len(self.drift), -1, 1, 1).to(summed.dtype)
-        for here in group_slices(problem):
-            part = summed[here].mul_(inverses[0][here])
-            for each, other in zip(self.drift[1:], inverses[1:], strict=True):
-                part.addcmul_(each[here], other[here])
-            torch.linalg.vector_norm(part, dim=-1, out=norms[0, here])
-        squares = _squares(norms, [summed], problem).view(factor.shape)
-        return squares, Slope(summed, factor)
+        wide = inverse.reshape(len(self.drift), -1)
+        squares = call.summed(self.drift, wide)
+        if squares is None:
+            inverses = wide.view(len(self.drift), -1, 1, 1).to(summed.dtype)
+            squares = summed.new_empty(len(summed), dtype=problem.wide)
+            for here in group_slices(problem):
+                part = summed[here].mul_(inverses[0][here])
+                for each, other in zip(self.drift[1:], inverses[1:], strict=True):
+                    part.addcmul_(each[here], other[here])
+                squares[here] = _squares(part, problem)
+        scratch.give_back(*self.drift[1:])
+        return squares.view(factor.shape), Slope(summed, factor)
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,7 @@ class KeptCoefficients:
     """
 
     problem: Problem
-    gathered: Iterable[Chunk]
+    gathered: Chunks
     coefficients: Tensor
     traces: Tensor
     terms: Tensor
@@ -149,17 +154,20 @@ class KeptCoefficients:
     def of(
         cls,
         problem: Problem,
-        gathered: Iterable[Chunk],
+        gathered: Chunks,
         distances: Tensor,
         coefficients: Coefficients,
     ) -> KeptCoefficients | None:
         """Keep the coefficients and form the traces; None where a trace cancels too far."""
         groups, count, targets = distances.shape
         temperatures = len(problem.temperatures)
-        kept = distances.new_empty((groups, temperatures, count, targets))
+        kept = scratch.empty(distances, (groups, temperatures, count, targets), problem.dtype)
         shape = (groups, temperatures + 1, temperatures)
         sums = torch.empty(shape, dtype=problem.wide, device=distances.device)
-        for chunk in gathered:
+        served, whole = None, gathered.whole
+        if whole is not None:
+            served = call.traces(coefficients.kernel, distances, whole.gram, kept, sums, _IN_RANGE)
+        for chunk in gathered.unserved(served):
             if not _IN_RANGE[0] < chunk.norms.amax().item() < _IN_RANGE[1]:
                 return None
             here = chunk.groups
@@ -197,24 +205,24 @@ class KeptCoefficients:
         inverses = inverse.reshape(len(inverse), -1).T
         folded = torch.bmm(inverses.unsqueeze(1).to(kept.dtype), kept.flatten(2))
         folded = folded.view(groups, count, targets)
+        scratch.give_back(kept)
         products = self.traces * inverses.unsqueeze(1) * inverses.unsqueeze(2)
         squares, terms = products.sum((1, 2)), (self.terms.sqrt() * inverses).sum(1).square_()
-        few = targets <= _MANY_TARGETS * count and isinstance(self.gathered, list)
+        few = targets <= _MANY_TARGETS * count and self.gathered.keeps
         if few and bool((squares > CANCELLED * terms).all()):
-            parts = tuple(chunk.targets for chunk in self.gathered)
-            return squares.view(factor.shape), Slope(folded, factor, parts)
+            return squares.view(factor.shape), Slope(folded, factor, self.gathered.kept())
         return self._formed(folded, factor)
 
     def _formed(self, folded: Tensor, factor: Tensor) -> tuple[Tensor, Slope]:
         """The squares of the drift and the gradient, from the product itself."""
         problem = self.problem
         drift = folded.new_empty((*folded.shape[:2], problem.generated.shape[-1]))
-        norms = folded.new_empty((1, *folded.shape[:2]))
+        squares = folded.new_empty(len(folded), dtype=problem.wide)
         for chunk in self.gathered:
             here = chunk.groups
-            torch.bmm(folded[here], chunk.targets, out=drift[here])
-            torch.linalg.vector_norm(drift[here], dim=-1, out=norms[0, here])
-        return _squares(norms, [drift], problem).view(factor.shape), Slope(drift, factor)
+            call.product(folded[here], chunk.targets, out=drift[here])
+            squares[here] = _squares(drift[here], problem)
+        return squares.view(factor.shape), Slope(drift, factor)
 
     def _by_label(self, of_groups: Tensor) -> Tensor:
         """[L·V, K] as [K, L, V]."""
@@ -266,18 +274,14 @@ def _times_half(rows: Tensor, half: Tensor, problem: Problem) -> Tensor:
     return found
 
 
-def _squares(norms: Tensor, drifts: list[Tensor], problem: Problem) -> Tensor:
-    """Sums of squares [K, G] of K drifts [G, N, C] of each group; ``norms`` [K, G, N] their rows'.
+def _squares(drift: Tensor, problem: Problem) -> Tensor:
+    """The sum of squares [B] of each group of a drift [B, N, C].
 
     Norms that under- or overflowed their dtype are not used.
     """
+    norms = torch.linalg.vector_norm(drift, dim=-1)
     if norms.dtype != problem.wide and norms.device.type == "cpu":
         lowest, highest = norms.aminmax()
         if not (_IN_RANGE[0] < lowest.item() and highest.item() < _IN_RANGE[1]):
-            return torch.stack([_squares_widely(each, problem) for each in drifts])
+            return drift.to(problem.wide).square_().sum((-2, -1))
     return norms.to(problem.wide).square_().sum(-1)
-
-
-def _squares_widely(drift: Tensor, problem: Problem) -> Tensor:
-    parts = (drift[here].to(problem.wide) for here in group_slices(problem))
-    return torch.cat([part.square_().sum((-2, -1)) for part in parts])

@@ -7,7 +7,6 @@ over chunks of groups (a group is one label and one vector), small enough to sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -16,11 +15,11 @@ import torch
 from torch import Tensor
 
 from drifting_spec import implements
-from drifting_torch.eager.chunks import Chunk, chunks, ordinary
+from drifting_torch.eager.chunks import Chunks, chunks, ordinary
 from drifting_torch.eager.coefficients import Coefficients
 from drifting_torch.eager.distances import FEW_CHANNELS, pair_distances
 from drifting_torch.eager.drifts import Drifts, drifts_of
-from drifting_torch.eager.fused import call
+from drifting_torch.eager.fused import call, scratch
 from drifting_torch.eager.statistics import (
     cross_sums,
     distance_sums,
@@ -33,12 +32,14 @@ from drifting_torch.problem.readings import (
     RELEASE_DISTANCE,
     inverse_drift_scale,
     inverse_scales,
+    least_drift_scale,
     loss_dtype,
     over_labels,
     per_entry,
 )
 from drifting_torch.problem.slope import Slope
 from drifting_torch.problem.solution import Solution, Statistics
+from drifting_torch.problem.thresholds import LEAST_DRIFT_SCALE
 from drifting_torch.problem.units import shared, with_units
 
 
@@ -49,7 +50,7 @@ def _points(problem: Problem, targets: Tensor) -> Tensor:
 
 @implements("EQ-19", "EQ-21", "A6-S", "A7-weight-in-scale", "A6-locshare")
 def measure_distances(
-    problem: Problem, gathered: Iterable[Chunk], unit: Tensor | float = 1.0
+    problem: Problem, gathered: Chunks, unit: Tensor | float = 1.0
 ) -> tuple[Tensor, Tensor] | None:
     """All distances [L·V, N, M], and the sums [2, 1|L, 1|V] whose ratio is their mean.
 
@@ -58,11 +59,16 @@ def measure_distances(
     """
     labels, count, vectors, _ = problem.generated.shape
     device, groups = problem.generated.device, labels * vectors
-    distances = torch.empty((groups, count, problem.targets), dtype=problem.dtype, device=device)
+    shape = (groups, count, problem.targets)
+    distances = scratch.empty(problem.generated, shape, problem.dtype)
     columns = torch.empty((groups, problem.targets), dtype=problem.wide, device=device)
     floor = _distance_floor(problem)
     watched = problem.units is None and device.type == "cpu"
-    for chunk in gathered:
+    served = None
+    if device.type == "cpu" and problem.generated.shape[-1] > FEW_CHANNELS:
+        gram = None if gathered.whole is None else gathered.whole.gram
+        served = call.measure(gathered.feature, floor, gram, distances, columns)
+    for chunk in gathered.unserved(served):
         norms = chunk.norms.squeeze(-1) if device.type == "cpu" else None
         if watched and not ordinary(chunk):
             if problem.divides_features:
@@ -71,12 +77,6 @@ def measure_distances(
         found, sums = distances[chunk.groups], columns[chunk.groups]
         least = floor if floor is None or len(floor) == 1 else floor[chunk.groups]
         first = problem.positive.shape[1]
-        if (
-            norms is not None
-            and chunk.targets.shape[-1] > FEW_CHANNELS
-            and call.measure(chunk.targets, norms, first, least, found, sums)
-        ):
-            continue
         pair_distances(_points(problem, chunk.targets), chunk.targets, first, found, norms)
         if least is not None:
             torch.maximum(found, least, out=found)
@@ -102,7 +102,7 @@ class _Measured(NamedTuple):
     """
 
     problem: Problem
-    gathered: Iterable[Chunk]
+    gathered: Chunks
     unit: Tensor | float
     distances: Tensor
     sums: Tensor
@@ -174,8 +174,13 @@ class Stages:
         per_coordinate, per_distance = inverse_scales(problem, scale, unit)
         coefficients = Coefficients.of(problem, per_coordinate, per_distance, unit)
         drifts = drifts_of(problem, gathered, distances, coefficients)
+        scratch.give_back(distances)
         del gathered, distances, coefficients
         sums, entries = drift_sums(problem, drifts.energy)
+        if _vanishes(problem, per_coordinate, sums, entries):
+            problem = replace(problem, dtype=torch.float64)
+            drifts = _drifts_again(problem, per_coordinate, per_distance, unit)
+            sums, entries = drift_sums(problem, drifts.energy)
         scaled = _Scaled(problem, scale / unit, per_coordinate * unit, drifts, sums, entries)
         if self._batch:
             self._scaled = scaled
@@ -205,6 +210,32 @@ class Stages:
             labels = totals[-1, 0, 0]
         loss = over_labels(self._problem.readings, squares, labels)
         return replace(solution, loss=loss, labels=labels)
+
+
+def _vanishes(problem: Problem, per_coordinate: Tensor, sums: Tensor, entries: int) -> bool:
+    """Whether some λ is so small that float32 held neither its drift nor its reciprocal.
+
+    Drifts decay like e^(−d/τ) where one side is far, and are divided by λ however small it is.
+    Where all coincides (``per_coordinate`` 0) there is none. On the CPU alone: to ask would stop
+    another device.
+    """
+    if problem.dtype != torch.float32 or problem.generated.device.type != "cpu":
+        return False
+    if not problem.divides_drifts or least_drift_scale(problem.readings):
+        return False
+    small = sums < entries * LEAST_DRIFT_SCALE**2
+    return bool((small & (per_coordinate != 0)).any())
+
+
+def _drifts_again(
+    problem: Problem, per_coordinate: Tensor, per_distance: Tensor, unit: Tensor | float
+) -> Drifts:
+    """The drifts in the dtype that the problem now has, from distances formed in it."""
+    gathered = chunks(problem)
+    measured = measure_distances(problem, gathered, unit)
+    assert measured is not None  # ordinary numbers in float32 are so in a wider dtype
+    coefficients = Coefficients.of(problem, per_coordinate, per_distance, unit)
+    return drifts_of(problem, gathered, measured[0], coefficients)
 
 
 def _mean_square(
@@ -279,6 +310,6 @@ class DriftingLossFunction(torch.autograd.Function):
         if arriving is None:
             return None, None, None
         slope = Slope.joined(*ctx.saved_tensors)
-        frozen = FrozenFeature(slope, ctx.feature_scale, ctx.like, ctx.options)
+        frozen = FrozenFeature(slope, ctx.feature_scale, ctx.like, ctx.options, call.product)
         (found,) = gradients_of(frozen, [ctx.change], [None], [arriving])
         return found, None, None

@@ -17,7 +17,7 @@ from drifting_spec import implements
 from drifting_torch.arguments.transforms import is_func, is_grads_batched
 from drifting_torch.problem.problem import Problem
 from drifting_torch.problem.readings import inverse_scales, per_entry
-from drifting_torch.problem.slope import Slope
+from drifting_torch.problem.slope import Product, Slope
 
 _Any = TypeVar("_Any")
 
@@ -248,12 +248,14 @@ class FrozenFeature:
     """One feature, and no loss but ``per_label``.
 
     ``like`` has shape, strides and dtype of the generated samples, ``options`` are the problem's.
+    ``product`` is what the gradient is formed by where coefficients and targets were kept.
     """
 
     of_label: Slope
     feature_scale: Tensor
     like: Tensor
     options: dict[str, Any]
+    product: Product = torch.bmm
 
     def gradients(
         self, of_loss: Sequence[Tensor | None], of_label: Sequence[Tensor | None]
@@ -262,7 +264,7 @@ class FrozenFeature:
         (arriving,) = of_label
         assert of_loss == [None]
         assert arriving is not None
-        return [self.of_label.times(arriving, self.like.stride()).to(self.like.dtype)]
+        return [self.of_label.times(arriving, self.like.stride(), self.product).to(self.like.dtype)]
 
     def share(self, index: int) -> Tensor:
         """As :meth:`Frozen.share`."""

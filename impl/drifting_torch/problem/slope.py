@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from drifting_torch.problem.units import exceeds
+
+
+class Product(Protocol):
+    """A product of batches of matrices."""
+
+    def __call__(self, one: Tensor, two: Tensor, /, *, out: Tensor) -> object:
+        """Fill ``out``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,12 @@ class Slope:
         """From :attr:`tensors`."""
         return cls(kept, factor, targets)
 
-    def times(self, arriving: Tensor, strides: tuple[int, ...] | None = None) -> Tensor:
+    def times(
+        self,
+        arriving: Tensor,
+        strides: tuple[int, ...] | None = None,
+        product: Product = torch.bmm,
+    ) -> Tensor:
         """Each label's gradient times what arrives for it [L]: [L, N, V, C].
 
         With ``strides`` that keep channels side by side it has these, else those of [L, V, N, C].
@@ -52,7 +65,9 @@ class Slope:
         if exceeds(self.factor, self.kept.dtype):
             wide = self.factor.dtype
             targets = tuple(each.to(wide) for each in self.targets)
-            found = Slope(self.kept.to(wide), self.factor, targets).times(arriving, strides)
+            found = Slope(self.kept.to(wide), self.factor, targets).times(
+                arriving, strides, product
+            )
             return found.to(self.kept.dtype)
         factor = (self.factor * arriving.to(self.factor.dtype).unsqueeze(1)).to(self.kept.dtype)
         if strides is None or strides[3] != 1:
@@ -68,7 +83,7 @@ class Slope:
         for groups, targets in self._by_label(vectors):
             label, first = divmod(groups.start, vectors)
             into = by_vector[label, first : first + len(targets)]
-            torch.bmm(coefficients[groups], targets, out=into)
+            product(coefficients[groups], targets, out=into)
         return out
 
     def whole(self) -> Tensor:

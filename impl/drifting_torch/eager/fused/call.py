@@ -1,17 +1,20 @@
-"""Chunks handed to the compiled library, and whether it is there."""
+"""What of a feature the compiled library does, and whether it is there.
+
+A function that returns None did nothing, and PyTorch's operators serve; else it tells for each
+group whether it did: 0 where operators must, 1 or, where columns took factors of their own, 2.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from drifting_torch.eager.fused import compiler
-from drifting_torch.problem.thresholds import near
+from drifting_torch.eager.fused import compiler, structures
 from drifting_torch.problem.wanted import kernels_wanted, warn_once
 
 if TYPE_CHECKING:
@@ -19,60 +22,12 @@ if TYPE_CHECKING:
 
 _NAME = "the compiled CPU kernel"
 
-_TYPES = {torch.float32: "float", torch.float64: "double"}
+_MOST_TEMPERATURES = 16
 
+Feature = ctypes.Structure
+"""A feature's samples as compiled code reads them."""
 
-class _Distances(ctypes.Structure):
-    """``struct Distances`` of chunk.cpp, field by field."""
-
-    _fields_ = (
-        *(
-            (name, ctypes.c_int64)
-            for name in ("groups", "rows", "columns", "own", "shared_floor", "threads")
-        ),
-        ("threshold", ctypes.c_double),
-        *((name, ctypes.c_void_p) for name in ("squares", "floor", "values", "sums")),
-    )
-
-
-class _Call(ctypes.Structure):
-    """``struct Call`` of chunk.cpp, field by field."""
-
-    _fields_ = (
-        *(
-            (name, ctypes.c_int64)
-            for name in (
-                "groups",
-                "rows",
-                "columns",
-                "positives",
-                "temperatures",
-                "weighted",
-                "weights_enter",
-                "shared_rate",
-                "shared_scale",
-                "shared_weight",
-                "threads",
-            )
-        ),
-        ("floor", ctypes.c_double),
-        ("least", ctypes.c_double),
-        *(
-            (name, ctypes.c_void_p)
-            for name in (
-                "powers",
-                "distances",
-                "nearest",
-                "of_column",
-                "of_row",
-                "rate",
-                "scale",
-                "weight",
-                "exponentials",
-                "out",
-            )
-        ),
-    )
+_DTYPES = (torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -99,105 +54,177 @@ def library() -> Library:
     return _STATE["library"]
 
 
-def function_for(stage: str, *tensors: Tensor) -> Callable[[object], int] | None:
-    """The compiled function of ``distances`` or ``coefficients`` that takes these tensors.
-
-    None where PyTorch's operators must.
-    """
+def _library_for(*tensors: Tensor) -> ctypes.CDLL | None:
+    """The library, if it takes these tensors, which are whole."""
     dtype = tensors[0].dtype
-    if dtype not in _TYPES or not all(_plain(each, dtype) for each in tensors):
-        return None
-    loaded = library().loaded
-    return None if loaded is None else loaded[f"drifting_{stage}_{_TYPES[dtype]}"]
+    plain = all(_is_plain(each, dtype) and each.is_contiguous() for each in tensors)
+    return library().loaded if plain and dtype in _DTYPES else None
 
 
-def _plain(tensor: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a tensor is memory of this process that C++ can read as it lies."""
+def _is_plain(tensor: Tensor, dtype: torch.dtype) -> bool:
+    """Whether a tensor is memory of this process that C++ can read."""
     return (
         type(tensor) is Tensor
         and tensor.device.type == "cpu"
         and tensor.dtype == dtype
-        and tensor.is_contiguous()
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue] -- nothing public tells
+        and (tensor.data_ptr() != 0 or tensor.numel() == 0)
     )
+
+
+def _call(
+    function: str, loaded: ctypes.CDLL, dtype: torch.dtype, *arguments: ctypes.Structure
+) -> None:
+    getattr(loaded, function)(dtype == torch.float64, *(ctypes.byref(each) for each in arguments))
+
+
+def feature_of(sets: Sequence[Tensor], units: Tensor | None) -> Feature | None:
+    """Samples [L, ·, V, C] of one dtype and the units [L, V] that multiply them.
+
+    None where compiled code cannot read them.
+    """
+    dtype = sets[0].dtype
+    if dtype not in _DTYPES or not all(_is_plain(each, dtype) for each in sets):
+        return None
+    together = [each if each.stride(-1) == 1 else each.contiguous() for each in sets]
+    return structures.feature(together, None if units is None else units.to(dtype).contiguous())
 
 
 def measure(
-    targets: Tensor, norms: Tensor, own: int, floor: Tensor | None, out: Tensor, sums: Tensor
-) -> bool:
-    """Fill ``out`` [B, N, M] with distances, and ``sums`` [B, M], float64, with those over rows.
-
-    From the targets [B, M, C], centred, with their ``norms`` [B, M]; rows are the N targets from
-    column ``own`` on. ``floor`` [B, 1, 1], or of one element, is the least distance. False, with
-    nothing of use in ``out``, where samples are too close for a Gram matrix or nothing is compiled.
-    """
-    plain = sums.dtype == torch.float64 and _plain(sums, torch.float64)
-    function = function_for("distances", out) if plain else None
-    if function is None:
-        return False
-    groups, rows, columns = out.shape
-    squares = norms.square().contiguous()
-    floor = None if floor is None else floor.to(out.dtype).contiguous()
-    torch.bmm(targets.narrow(1, own, rows), targets.mT, out=out)
-    call = _Distances(
-        groups,
-        rows,
-        columns,
-        own,
-        floor is None or floor.numel() == 1,
-        min(torch.get_num_threads(), groups),
-        near(out.dtype),
-        squares.data_ptr(),
-        None if floor is None else floor.data_ptr(),
-        out.data_ptr(),
-        sums.data_ptr(),
-    )
-    return bool(function(ctypes.byref(call)))
-
-
-def fill(
-    function: Callable[[object], int],
-    distances: Tensor,
-    row: Tensor,
-    column: Tensor | None,
-    of_row: Tensor,
-    kernel: Kernel,
-    spare: Tensor,
+    feature: Feature | None,
+    floor: Tensor | None,
+    gram: Tensor | None,
     out: Tensor,
-    least: float,
-) -> bool:
-    """Fill ``out`` as ``affinity_powers`` would; False where a sum holds too little."""
-    groups, temperatures, rows, columns = out.shape
-    dtype = out.dtype
-    row, of_row = row.to(dtype).contiguous(), of_row.to(dtype).contiguous()
-    rate, scale = kernel.rate.to(dtype).contiguous(), kernel.scale.to(dtype).contiguous()
-    column = None if column is None else column.to(dtype).contiguous()
-    weight = kernel.targets.weight
-    weight = None if weight is None else weight.to(dtype).contiguous()
-    powers = (ctypes.c_int64 * temperatures)(*kernel.powers)
-    call = _Call(
-        groups,
-        rows,
-        columns,
-        kernel.targets.positives,
-        temperatures,
-        kernel.weighted,
-        kernel.readings.unconditional_weight == "replication",
-        rate.numel() == 1,
-        scale.numel() == 1,
-        weight is None or len(weight) == 1,
-        min(torch.get_num_threads(), groups),
-        kernel.floor,
-        least,
-        ctypes.addressof(powers),
-        distances.data_ptr(),
-        row.data_ptr(),
-        None if column is None else column.data_ptr(),
-        of_row.data_ptr(),
-        rate.data_ptr(),
-        scale.data_ptr(),
-        None if weight is None else weight.data_ptr(),
-        spare.data_ptr(),
-        out.data_ptr(),
+    sums: Tensor,
+) -> Tensor | None:
+    """Fill ``out`` [L·V, N, M] with distances, and ``sums`` [L·V, M] with those over rows.
+
+    ``gram`` are the targets' Gram matrices if they are known. ``floor`` [L·V, 1, 1], or of one
+    element, is the least distance. Not served are groups whose norms are no ordinary numbers, or
+    whose samples are too close for their products.
+    """
+    loaded = _library_for(out) if sums.dtype == torch.float64 else None
+    if loaded is None or feature is None:
+        return None
+    served = out.new_empty(len(out), dtype=torch.uint8)
+    _call(
+        "drifting_measure",
+        loaded,
+        out.dtype,
+        feature,
+        structures.distances(floor, gram, out, sums, served),
     )
-    return bool(function(ctypes.byref(call)))
+    return served
+
+
+def drifts(
+    feature: Feature | None,
+    kernel: Kernel | None,
+    distances: Tensor,
+    out: Sequence[Tensor],
+    energy: Tensor,
+) -> Tensor | None:
+    """Fill ``out``, each temperature's drift [L·V, N, C], and ``energy`` [T, L·V], their squares.
+
+    ``kernel`` is that of all groups. Not served are groups whose samples are so far from one side
+    or from one another that the general path must be taken.
+    """
+    loaded = _library_for(distances, *out) if _takes(kernel) else None
+    if loaded is None or feature is None or kernel is None or energy.dtype != torch.float64:
+        return None
+    served = distances.new_empty(len(distances), dtype=torch.uint8)
+    _call(
+        "drifting_drifts",
+        loaded,
+        distances.dtype,
+        feature,
+        structures.affinities(kernel, distances, served),
+        structures.drifts(out, energy),
+    )
+    return served
+
+
+def gram(feature: Feature | None, targets: Tensor | None, out: Tensor) -> bool:
+    """Fill ``out`` [L·V, M, M] with Gram matrices and ``targets`` [L·V, M, C] with the targets.
+
+    The latter only if there are any. False where nothing was done.
+    """
+    loaded = _library_for(out)
+    if loaded is None or feature is None:
+        return False
+    _call("drifting_gram", loaded, out.dtype, feature, structures.gram(targets, out))
+    return True
+
+
+def traces(
+    kernel: Kernel | None,
+    distances: Tensor,
+    gram: Tensor,
+    out: Tensor,
+    sums: Tensor,
+    norms: tuple[float, float],
+) -> Tensor | None:
+    """Fill ``out`` [L·V, T, N, M] with the coefficients R, and ``sums`` [L·V, T+1, T].
+
+    Those are the R_a·G·R_b summed over samples, and in the last row what cancelled where a = b.
+    Not served are what :func:`drifts` does not, and groups whose largest norm is beyond ``norms``.
+    """
+    loaded = _library_for(distances, gram, out) if _takes(kernel) else None
+    if loaded is None or kernel is None or sums.dtype != torch.float64:
+        return None
+    served = distances.new_empty(len(distances), dtype=torch.uint8)
+    _call(
+        "drifting_traces",
+        loaded,
+        out.dtype,
+        structures.affinities(kernel, distances, served),
+        structures.traces(gram, out, sums, norms),
+    )
+    return served
+
+
+def fill(distances: Tensor, kernel: Kernel, out: Tensor) -> Tensor | None:
+    """Fill ``out`` [B, T, N, M] with the coefficients, as ``affinity_powers`` would."""
+    loaded = _library_for(distances, out) if _takes(kernel) else None
+    if loaded is None:
+        return None
+    served = distances.new_empty(len(distances), dtype=torch.uint8)
+    loaded.drifting_coefficients(
+        out.dtype == torch.float64,
+        ctypes.byref(structures.affinities(kernel, distances, served)),
+        ctypes.c_void_p(out.data_ptr()),
+    )
+    return served
+
+
+def summed(values: Sequence[Tensor], factors: Tensor) -> Tensor | None:
+    """Squares [B] of the drifts' sum times ``factors`` [T, B], which takes the first one's place.
+
+    None where PyTorch's operators must form it.
+    """
+    loaded = _library_for(*values) if factors.dtype == torch.float64 else None
+    if loaded is None:
+        return None
+    squares = factors.new_empty(factors.shape[1])
+    call = structures.summed(values, factors.contiguous(), squares)
+    _call("drifting_sum", loaded, values[0].dtype, call)
+    return squares
+
+
+def product(coefficients: Tensor, targets: Tensor, /, *, out: Tensor) -> None:
+    """Fill ``out`` [B, N, C] with the product of coefficients [B, N, M] and targets [B, M, C].
+
+    Compiled or not.
+    """
+    loaded = _library_for(coefficients)
+    others = (targets, out)
+    plain = all(_is_plain(each, coefficients.dtype) and each.stride(-1) == 1 for each in others)
+    if loaded is not None and plain:
+        call = structures.product(coefficients, targets, out)
+        if loaded.drifting_product(out.dtype == torch.float64, ctypes.byref(call)):
+            return
+    torch.bmm(coefficients, targets, out=out)
+
+
+def _takes(kernel: Kernel | None) -> bool:
+    return kernel is not None and len(kernel.powers) <= _MOST_TEMPERATURES

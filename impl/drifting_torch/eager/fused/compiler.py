@@ -1,4 +1,4 @@
-"""``chunk.cpp`` as a library: compiled once on a machine, kept, and loaded.
+"""``solver.cpp`` as a library: compiled once on a machine, kept, and loaded.
 
 The library lies in ``$DRIFTING_TORCH_CACHE``, else ``$XDG_CACHE_HOME/drifting_torch``, else
 ``~/.cache/drifting_torch``, and in a temporary folder of this process where none of them can be
@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-_SOURCE = Path(__file__).with_name("chunk.cpp")
+_SOURCE = Path(__file__).with_name("solver.cpp")
 
 _FLAGS = (
     "-std=c++17",
@@ -70,8 +70,9 @@ def library() -> ctypes.CDLL:
 
 
 def source_and_command() -> tuple[bytes, list[str]]:
-    """The source, and the compiler's command without its arguments."""
-    return _SOURCE.read_bytes(), _compiler()
+    """The source with all it includes, and the compiler's command without its arguments."""
+    included = sorted(_SOURCE.parent.glob("*.hpp"))
+    return b"\0".join(path.read_bytes() for path in (_SOURCE, *included)), _compiler()
 
 
 def _compiler() -> list[str]:
@@ -103,7 +104,7 @@ def file_name(source: bytes, compiler: list[str]) -> str:
     """A library's name: those that may differ have different ones."""
     parts = (source, repr((compiler, _FLAGS, platform.machine(), _processor())).encode())
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()
-    return f"chunk-{key[:20]}.so"
+    return f"solver-{key[:20]}.so"
 
 
 def _processor() -> str:
