@@ -12,6 +12,7 @@ import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,8 +49,14 @@ SIZES = (
 def solved(given: dict[str, Tensor], dtype: torch.dtype) -> tuple[DriftingLossOutput, Tensor]:
     """Loss and gradient in a dtype."""
     cast = {key: value.to(dtype) for key, value in given.items()}
-    leaf = cast.pop("generated").detach().requires_grad_()
-    found = drifting_loss(leaf, **cast, temperatures=TEMPERATURES)
+    leaf = cast["generated"].detach().requires_grad_()
+    found = drifting_loss(
+        leaf,
+        cast["positive"],
+        cast.get("unconditional"),
+        cast.get("unconditional_weight"),
+        temperatures=TEMPERATURES,
+    )
     found.loss.backward()
     assert leaf.grad is not None
     return found, leaf.grad
@@ -107,7 +114,8 @@ def main() -> None:
             right &= measure(each, options.device)
     else:
         with ThreadPoolExecutor(options.processes) as pool:
-            for good, said in pool.map(lambda each: process(each, options.device), options.sizes):
+            measured = pool.map(partial(process, device=options.device), options.sizes)
+            for good, said in measured:
                 print(f"{'ok  ' if good else 'FAIL'} {said}", flush=True)
                 right &= good
     raise SystemExit(0 if right else 1)

@@ -46,7 +46,7 @@ class Sizes:
     processes: int = 1
 
 
-SERIES = {
+SERIES: dict[str, tuple[int, ...]] = {
     "generated": (16, 32, 64, 128, 256),
     "positives": (16, 32, 64, 128, 256),
     "vectors": (16, 32, 64, 128, 256, 512),
@@ -157,15 +157,16 @@ def main() -> None:
     for name in options.only:
         values, times, memory = SERIES[name], list[float](), list[float]()
         for value in values:
-            sizes = replace(Sizes(), **{name: value})
+            sizes = Sizes(**{name: value})
             if name == "processes":
                 times.append(together(sizes))
             else:
                 taken, held = afresh(point, sizes)
                 times.append(taken)
                 memory.append(held)
-        row = {"size": name, "values": values, "ms": times, "mib": memory}
-        rows.append(row | {"of_time": exponent(values, times)})
+        row: dict[str, object] = {"size": name, "values": values, "ms": times, "mib": memory}
+        row["exponent_of_time"] = exponent(values, times)
+        rows.append(row)
         grown = f"{exponent(values, memory):.2f}" if memory else "–"
         table.add_row(
             name,
