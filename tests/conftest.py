@@ -26,6 +26,15 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
+_FIRST = ("test_torch_triton.py", "test_explanation.py")
+"""What takes minutes, begun first: at the end all other workers would wait for it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest."""
+    items.sort(key=lambda item: item.path.name not in _FIRST)
+
+
 COMMAND = (
     "drifting-parity report --implementation python:package.module:attribute_with_a_long_name "
     "--readings paper --clause EQ-25 --dtype float64 --seed 0"

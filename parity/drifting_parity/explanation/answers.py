@@ -42,11 +42,18 @@ class Answer:
     @property
     def direction(self) -> Array:
         """The array at length 1; zeros stay zeros."""
-        largest = float(np.abs(self.array).max(initial=0.0))
-        if largest == 0 or not math.isfinite(largest):
-            return self.array
-        scaled = self.array / largest  # the square of a small entry would underflow
-        return scaled / np.linalg.norm(scaled)
+        return directions_of(self.array[None])[0]
+
+
+def directions_of(arrays: Array) -> Array:
+    """Each of several arrays [F, ...] at length 1; what is 0 or no number stays."""
+    flat = arrays.reshape(len(arrays), -1)
+    largest = np.abs(flat).max(axis=1, initial=0.0, keepdims=True)
+    largest[(largest == 0) | ~np.isfinite(largest)] = 1.0
+    scaled = flat / largest  # the square of a small entry would underflow
+    length = np.linalg.norm(scaled, axis=1, keepdims=True)
+    length[(length == 0) | ~np.isfinite(length)] = 1.0
+    return (scaled / length).reshape(arrays.shape)
 
 
 def relative(observed: Array, expected: Array) -> float:

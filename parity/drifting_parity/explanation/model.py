@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,7 +12,7 @@ import torch
 
 from drifting_parity.adapters.torch_adapter import to_array
 from drifting_parity.cases import Array, DType, FieldCase, LossCase, rounded
-from drifting_parity.explanation.answers import Answer, direction_error
+from drifting_parity.explanation.answers import Answer, directions_of
 from drifting_parity.explanation.hypothesis import Hypothesis
 from drifting_parity.explanation.probes import Probe
 
@@ -126,32 +126,37 @@ class Model:
         case = probe.case
         if not isinstance(case, LossCase) or not observed.finite:
             return 1.0, math.inf
+        target = observed.direction
         try:
-            misses = [
-                (direction_error(observed, Answer(direction)), tried)
-                for tried, direction in self._directions(hypothesis, case, probe.name, factor)
-            ]
+            tried, directions = self._tried(hypothesis, case, probe.name, factor)
         except (ValueError, RuntimeError):
             return 1.0, math.inf
-        miss, best = min(misses)
-        return best, miss
+        if directions.shape[1:] != target.shape:
+            return 1.0, math.inf
+        misses = np.linalg.norm((directions - target).reshape(len(tried), -1), axis=1)
+        misses[~np.isfinite(misses)] = math.inf
+        best = int(misses.argmin())
+        return tried[best], float(misses[best])
 
-    def _directions(
+    def _tried(
         self, hypothesis: Hypothesis, case: LossCase, name: str, also: float | None
-    ) -> Iterator[tuple[float, Array]]:
+    ) -> tuple[Sequence[float], Array]:
+        """Factors on the temperatures, and the direction with each of them."""
         more = (1.0,) if also is None else (1.0, also)  # as asked, however sharp the fit is
-        if own_direction(hypothesis):
-            near = [item for item in COARSE if also is None or also / 2.5 < item < 2.5 * also]
-            for factor in (*near, *more):
-                temperatures = [factor * value for value in case.temperatures]
-                yield factor, self._loss(hypothesis, case, temperatures, name).array
-            return
-        grid = (*GRID, *more)
-        yield from zip(grid, self._drifts(hypothesis, case, name, grid), strict=True)
+        if not own_direction(hypothesis):
+            factors = (*GRID, *more)
+            return factors, directions_of(self._drifts(hypothesis, case, name, factors))
+        near = [item for item in COARSE if also is None or also / 2.5 < item < 2.5 * also]
+        factors = (*near, *more)
+        answers = [
+            self._loss(hypothesis, case, [factor * tau for tau in case.temperatures], name)
+            for factor in factors
+        ]
+        return factors, directions_of(np.stack([each.array for each in answers]))
 
     def _drifts(
         self, hypothesis: Hypothesis, case: LossCase, name: str, factors: Sequence[float]
-    ) -> list[Array]:
+    ) -> Array:
         """−Σ_τ Ṽ_τ with every temperature times each of the factors, from one evaluation."""
         self.evaluations += 1
         count = len(case.temperatures)
@@ -163,10 +168,8 @@ class Model:
             ).normalized_drifts
         if len(drifts) != len(temperatures):
             raise ValueError("the temperatures do not stay apart")
-        return [
-            -to_array(drifts[index * count : (index + 1) * count].sum(0)).transpose(0, 2, 1, 3)
-            for index in range(len(factors))
-        ]
+        summed = drifts.unflatten(0, (len(factors), count)).sum(1)
+        return -to_array(summed).transpose(0, 1, 3, 2, 4)
 
     def directions(
         self, hypothesis: Hypothesis, probe: Probe, factors: Sequence[float]
@@ -177,8 +180,7 @@ class Model:
             return [NO_ANSWER.array] * len(factors)
         try:
             if not own_direction(hypothesis):
-                drifts = self._drifts(hypothesis, case, probe.name, factors)
-                return [Answer(array).direction for array in drifts]
+                return [*directions_of(self._drifts(hypothesis, case, probe.name, factors))]
             return [
                 self._loss(
                     hypothesis, case, [factor * tau for tau in case.temperatures], probe.name
