@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import call_styles as styles
@@ -26,7 +27,7 @@ from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, Se
 from drifting_parity.checks.training import grouped_step
 from drifting_parity.cli import main
 from drifting_parity.forms import FormAdapter, FormError
-from drifting_parity.forms.arrays import framework
+from drifting_parity.forms.arrays import JaxArrays, framework
 from drifting_parity.forms.guess import GuessError, guess
 from drifting_spec import PAPER
 
@@ -549,3 +550,39 @@ def test_the_framework_is_that_of_the_code(tmp_path: Path, monkeypatch: pytest.M
 def test_the_forms_are_there_without_torch() -> None:
     code = "import sys; from drifting_parity.forms import guess; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _plainly(x: Any, taus: Any) -> Any:
+    return sum((x**2).mean() / tau for tau in taus)
+
+
+def _by_type(x: Any, taus: Any) -> Any:
+    return (x**2).mean() * (sum(taus) if isinstance(taus[0], float) else 7.0)
+
+
+def _by_value(x: Any, taus: Any) -> Any:
+    return (x**2).mean() * {0.1: 2.0, 0.3: 3.0}.get(taus[0], 4.0)
+
+
+@pytest.mark.parametrize(("code", "compiled"), [(_plainly, 2), (_by_type, 3), (_by_value, 3)])
+def test_code_of_jax_is_compiled_with_temperatures_free_only_where_that_changes_nothing(
+    code: Any, compiled: int
+) -> None:
+    """Beside what is asked for, once with all known to compare; else for each value anew."""
+    jax = pytest.importorskip("jax", reason="jax is not installed: no dependency of this project")
+    arrays, traced = JaxArrays(), list[Any]()
+    x = jax.numpy.asarray([1.0, 2.0])
+
+    def ask(taus: tuple[float, ...]) -> float:
+        def run(given: list[Any], others: Any = None) -> Any:
+            traced.append(others)
+            return code(given[0], taus if others is None else others)
+
+        setting = SimpleNamespace(autocast=None)
+        value, (slope,) = arrays.gradients(run, [x], setting, 1.0, "key", taus)
+        assert slope == pytest.approx(float(value) / 2.5 * np.array([1.0, 2.0]))
+        return float(value)
+
+    for taus in ((0.1, 0.2), (0.3, 0.2), (0.1, 0.2)):
+        assert ask(taus) == pytest.approx(float(code(np.array([1.0, 2.0]), taus)))
+    assert len(traced) == compiled

@@ -116,7 +116,7 @@ class Layout:
 
 # Arrays of PyTorch, JAX, MLX and NumPy: NumPy in, the framework's to the code, NumPy out.
 
-Run = Callable[[list[Any]], Any]
+Run = Callable[..., Any]
 """From the framework's arrays to what the code returned, the value picked from it."""
 
 
@@ -166,17 +166,21 @@ class NumpyArrays:
             raise NotTaken(f"{self.name} has no autocast")
         return contextlib.nullcontext()
 
-    def value(self, run: Run, arrays: list[Any], setting: Any, key: Any = None) -> Any:
-        """Call without differentiating; ``key`` as for :meth:`gradients`."""
+    def value(
+        self, run: Run, arrays: list[Any], setting: Any, key: Any = None, numbers: Any = ()
+    ) -> Any:
+        """Call without differentiating; ``key`` and ``numbers`` as for :meth:`gradients`."""
         with self.region(setting):
             return run(arrays)
 
     def gradients(
-        self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None
-    ) -> tuple[Any, list[Any]]:
+        self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None,
+        numbers: Any = (),
+    ) -> tuple[Any, list[Any]]:  # fmt: skip
         """The value, and the gradient of ``factor`` × the sum of its entries in every array.
 
-        Calls with the same ``key`` differ in the arrays' entries alone.
+        Calls with the same ``key`` differ in the arrays' entries and in the ``numbers`` alone,
+        the temperatures. ``run(arrays)`` takes these; ``run(arrays, numbers)`` takes others.
         """
         raise NotTaken("code on NumPy arrays shows no gradient")
 
@@ -215,8 +219,9 @@ class TorchArrays(NumpyArrays):
         return torch.autocast(kind, dtype=getattr(torch, setting.autocast))
 
     def gradients(
-        self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None
-    ) -> tuple[Any, list[Any]]:
+        self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None,
+        numbers: Any = (),
+    ) -> tuple[Any, list[Any]]:  # fmt: skip
         """Call, then ``backward``; an array that no gradient reached has zeros."""
         for array in arrays:
             array.requires_grad_()
@@ -233,8 +238,18 @@ class TorchArrays(NumpyArrays):
         return value, slopes
 
 
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
-"""How XLA compiles code that is to be judged, and hardly run."""
+QUICKLY = (
+    {
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+        "xla_cpu_use_fusion_emitters": False,
+    },
+    {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},
+)
+"""How XLA compiles code that is to be judged, and hardly run: the first that this version knows.
+
+Most shapes are seen once or twice: what optimising them takes would not come back.
+"""
 
 
 class JaxArrays(NumpyArrays):
@@ -246,67 +261,106 @@ class JaxArrays(NumpyArrays):
         jax = imported("jax")
         jax.config.update("jax_enable_x64", True)
         self._compiled: dict[Any, Any] = {}
-        self.compiles = True
+        self._compared: set[int] = set()
+        self.compiles = self.frees = True
+        self._quickly: dict[str, Any] | None = None
 
     def array(self, value: Any, dtype: str, setting: Any) -> Any:
         """An array of JAX; it has no strides."""
         return imported("jax.numpy").asarray(value, dtype=dtype)
 
     def gradients(
-        self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None
-    ) -> tuple[Any, list[Any]]:
+        self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None,
+        numbers: Any = (),
+    ) -> tuple[Any, list[Any]]:  # fmt: skip
         """Compiled for each shape once; not at all if the code does not allow it."""
         jax = imported("jax")
 
-        def total(by: Any, *given: Any) -> tuple[Any, Any]:
-            value = run(list(given))
+        def total(by: Any, free: Any, *given: Any) -> tuple[Any, Any]:
+            value = run(list(given), free)
             if not hasattr(value, "sum"):
                 raise FormError(f"returned {kind_of(value)}, expected an array to differentiate")
             return value.sum() * by, value
 
-        places = tuple(range(1, len(arrays) + 1))
-        plain = jax.value_and_grad(total, places, has_aux=True)
-        key = (key, tuple((array.shape, str(array.dtype)) for array in arrays))
+        places = tuple(range(2, len(arrays) + 2))
+        slopes_too = jax.value_and_grad(total, places, has_aux=True)
         with self.region(setting):
-            if self.compiles and key not in self._compiled:
-                self._compiled[key] = self._compile(plain)
-            try:
-                (_, value), slopes = (self._compiled[key] if self.compiles else plain)(
-                    factor, *arrays
-                )
-            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-                if not self.compiles:
-                    raise
-                self.compiles = False
-                (_, value), slopes = plain(factor, *arrays)
+            (_, value), slopes = self._asked(
+                slopes_too, ("slopes", key), (factor,), numbers, arrays
+            )
         return value, [to_numpy(slope) for slope in slopes]
 
-    def value(self, run: Run, arrays: list[Any], setting: Any, key: Any = None) -> Any:
+    def value(
+        self, run: Run, arrays: list[Any], setting: Any, key: Any = None, numbers: Any = ()
+    ) -> Any:
         """Call without differentiating, compiled for each shape once if the code allows it."""
-        jax = imported("jax")
 
-        def called(*given: Any) -> Any:
-            return run(list(given))
+        def called(free: Any, *given: Any) -> Any:
+            return run(list(given), free)
 
-        key = ("value", key, tuple((array.shape, str(array.dtype)) for array in arrays))
         with self.region(setting):
-            if self.compiles and key not in self._compiled:
-                self._compiled[key] = self._compile(called)
-            try:
-                return (self._compiled[key] if self.compiles else called)(*arrays)
-            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
-                if not self.compiles:
-                    raise
-                self.compiles = False
-                return called(*arrays)
+            return self._asked(called, ("value", key), (), numbers, arrays)
 
-    def _compile(self, function: Any) -> Any:
-        """Most shapes are seen once or twice: what optimising them takes would not come back."""
-        jax = imported("jax")
+    def _asked(self, function: Any, key: Any, before: Any, numbers: Any, arrays: list[Any]) -> Any:
+        """Compiled with the ``numbers`` free where that gives what it gives with them fixed.
+
+        They are free as long as the code takes numbers whose values it is not told; for each
+        count of them both ways are compared once.
+        """
+        key = (key, tuple((array.shape, str(array.dtype)) for array in arrays))
+        if not (numbers and self.compiles and self.frees):
+            return self._fixed(function, (key, numbers), before, arrays)
         try:
-            return jax.jit(function, compiler_options=QUICKLY)
-        except TypeError:
-            return jax.jit(function)
+            found = self._compiled_as((key, len(numbers)), function)(*before, numbers, *arrays)
+        except Exception:  # whatever it raises with its numbers known is raised below
+            self.frees = False
+            return self._fixed(function, (key, numbers), before, arrays)
+        if len(numbers) in self._compared:
+            return found
+        known = self._fixed(function, (key, numbers), before, arrays)
+        self.frees = _alike(found, known)
+        self._compared.add(len(numbers))
+        return known
+
+    def _fixed(self, function: Any, key: Any, before: Any, arrays: list[Any]) -> Any:
+        """Compiled with all numbers known, or not at all."""
+        jax = imported("jax")
+        if self.compiles:
+            try:
+                return self._compiled_as(key, function)(*before, None, *arrays)
+            except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+                self.compiles = False
+        return function(*before, None, *arrays)
+
+    def _compiled_as(self, key: Any, function: Any) -> Any:
+        if key not in self._compiled:
+            self._compiled[key] = imported("jax").jit(function, **self._options())
+        return self._compiled[key]
+
+    def _options(self) -> dict[str, Any]:
+        """How to compile quickly; nothing where this version of JAX knows no such options."""
+        if self._quickly is None:
+            self._quickly = {}
+            for options in QUICKLY:
+                with contextlib.suppress(Exception):
+                    imported("jax").jit(abs, compiler_options=options)(1.0)
+                    self._quickly = {"compiler_options": options}
+                    break
+        return self._quickly
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two answers of JAX are equal but for rounding."""
+    leaves = imported("jax").tree_util.tree_leaves
+    pairs = [(to_numpy(a), to_numpy(b)) for a, b in zip(leaves(one), leaves(other))]  # noqa: B905 -- Python 3.9 has no strict
+    return len(leaves(one)) == len(leaves(other)) and all(
+        a.shape == b.shape
+        and np.allclose(
+            a, b, rtol=0.0, equal_nan=True,
+            atol=(1e-9 if b.dtype == np.float64 else 1e-4) * float(np.abs(b).max(initial=0.0)),
+        )
+        for a, b in pairs
+    )  # fmt: skip
 
 
 class MlxArrays(NumpyArrays):
@@ -321,8 +375,9 @@ class MlxArrays(NumpyArrays):
         return mx.array(np.asarray(value), dtype=getattr(mx, dtype))
 
     def gradients(
-        self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None
-    ) -> tuple[Any, list[Any]]:
+        self, run: Run, arrays: list[Any], setting: Any, factor: float, key: Any = None,
+        numbers: Any = (),
+    ) -> tuple[Any, list[Any]]:  # fmt: skip
         """Call and differentiate."""
         mx = imported("mlx.core")
         kept: list[Any] = []
@@ -693,15 +748,22 @@ class Form:
             signature.function = self._callee(facts)
         _at(signature.function, setting)
 
-        def run(given: list[Any]) -> Any:
+        free, numbers = self._free(inputs)
+
+        def run(given: list[Any], others: Any = None) -> Any:
             values = {role: item(given) for role, item in plan.items()}
+            if others is not None:
+                values[free] = others[0] if free == "temperature" else tuple(others)
             return self._picked(signature.call(values, constants))
 
-        key = repr((sorted(facts.items()), [(r, _static(v)) for r, v in inputs.items()]))
+        known = {k: v for k, v in facts.items() if not (free and k == "temperatures")}
+        key = repr(
+            (sorted(known.items()), [(r, _static(v)) for r, v in inputs.items() if r != free])
+        )
         if factor is None:
-            value, slopes = self.framework.value(run, arrays, setting, key), []
+            value, slopes = self.framework.value(run, arrays, setting, key, numbers), []
         else:
-            value, slopes = self.framework.gradients(run, arrays, setting, factor, key)
+            value, slopes = self.framework.gradients(run, arrays, setting, factor, key, numbers)
         self._notice(inputs, before, arrays)
         value = self._numbers(value)
         named: dict[str, Any] = {}
@@ -714,6 +776,14 @@ class Form:
                 else:
                     named[role] = own if isinstance(item, list) else own[0]
         return value, named
+
+    def _free(self, inputs: Pairs) -> tuple[str, tuple[float, ...]]:
+        """The role and the values of numbers that nothing but the code is told."""
+        if "temperatures" in self._covered:
+            return "", ()
+        if "temperature" in inputs:
+            return "temperature", (inputs["temperature"],)
+        return ("temperatures", inputs["temperatures"]) if "temperatures" in inputs else ("", ())
 
     def _picked(self, answer: Any) -> Any:
         """The value among what was returned."""

@@ -130,15 +130,22 @@ class Form:
             signature.function = self._callee(facts)
         _at(signature.function, setting)
 
-        def run(given: list[Any]) -> Any:
+        free, numbers = self._free(inputs)
+
+        def run(given: list[Any], others: Any = None) -> Any:
             values = {role: item(given) for role, item in plan.items()}
+            if others is not None:
+                values[free] = others[0] if free == "temperature" else tuple(others)
             return self._picked(signature.call(values, constants))
 
-        key = repr((sorted(facts.items()), [(r, _static(v)) for r, v in inputs.items()]))
+        known = {k: v for k, v in facts.items() if not (free and k == "temperatures")}
+        key = repr(
+            (sorted(known.items()), [(r, _static(v)) for r, v in inputs.items() if r != free])
+        )
         if factor is None:
-            value, slopes = self.framework.value(run, arrays, setting, key), []
+            value, slopes = self.framework.value(run, arrays, setting, key, numbers), []
         else:
-            value, slopes = self.framework.gradients(run, arrays, setting, factor, key)
+            value, slopes = self.framework.gradients(run, arrays, setting, factor, key, numbers)
         self._notice(inputs, before, arrays)
         value = self._numbers(value)
         named: dict[str, Any] = {}
@@ -151,6 +158,14 @@ class Form:
                 else:
                     named[role] = own if isinstance(item, list) else own[0]
         return value, named
+
+    def _free(self, inputs: Pairs) -> tuple[str, tuple[float, ...]]:
+        """The role and the values of numbers that nothing but the code is told."""
+        if "temperatures" in self._covered:
+            return "", ()
+        if "temperature" in inputs:
+            return "temperature", (inputs["temperature"],)
+        return ("temperatures", inputs["temperatures"]) if "temperatures" in inputs else ("", ())
 
     def _picked(self, answer: Any) -> Any:
         """The value among what was returned."""
