@@ -49,8 +49,9 @@ def fitting(
         return tiles | {"C": 16, "num_warps": 8, "num_stages": 2}
     if kernel == "correlate":
         # By traces, eight warps on an H100 read beyond their shared memory where 64 generated
-        # samples met 16 positives; with as many positives they were right.
-        many = gram and count == positives == 64
+        # samples met 16 positives, which they shared between them; with 64 positives they were
+        # right, and 128 generated samples they share by rows.
+        many = gram and (count > 64 or count == positives == 64)
         block, warps = (32 if gram else 64), (8 if many else 4)
         return tiles | {"C": min(block, _tile(channels)), "num_warps": warps, "num_stages": 1}
     # All coefficients in registers pass through shared memory, in two parts where in 3xTF32.
