@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def judged(monkeypatch: pytest.MonkeyPatch, good_report: Report) -> list[Request
 def test_the_version_is_the_distributions(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--version") == 0
     assert re.fullmatch(r"drifting-parity \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_a_source_tree_that_is_not_installed_is_run_as_well(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that is installed says which version it is."""
+
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert run("--version") == 0
+    assert capsys.readouterr().out == "drifting-parity not installed\n"
+    arguments = ("--clause", "EQ-3", "--implementation", "builtin:drifting_reference")
+    assert run("report", "--quick", "--format", "json", *arguments) == 0
+    assert json.loads(capsys.readouterr().out)["tool"]["version"] == "not installed"
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ class _Version(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from importlib import metadata
+        from drifting_parity.judging.verdicts import version_of
 
-        write_out(f"{parser.prog} {metadata.version('drifting-parity')}\n")
+        write_out(f"{parser.prog} {version_of('drifting-parity')}\n")
         parser.exit()
 
 

@@ -188,7 +188,7 @@ def judge(request: Request, progress: Progress | None = None) -> Report:
             "arxiv": spec.paper.arxiv,
             "scan_sha256": spec.paper.scan_sha256,
         },
-        tool={"name": "drifting-parity", "version": _version("drifting-parity")},
+        tool={"name": "drifting-parity", "version": version_of("drifting-parity")},
         clauses=tuple(clauses),
         axes=tuple(run.axes),
         outcomes=tuple(outcomes),
@@ -272,7 +272,7 @@ def _silent(what: str, done: int, total: int) -> None:
 
 def environment(request: Request, context: Context) -> dict[str, str]:
     """Versions, device, dtype and seed: what someone needs to see the same numbers."""
-    versions = {name: _version(name) for name in ("numpy", "scipy", "torch")}
+    versions = {name: version_of(name) for name in ("numpy", "scipy", "torch")}
     capabilities, note = context.capabilities, {}
     if capabilities.single_precision and request.setting.dtype == "float64":
         note = {"arithmetic": f"float32 inside, and held to that: {capabilities.reason}"}
@@ -288,7 +288,8 @@ def environment(request: Request, context: Context) -> dict[str, str]:
     }
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """The installed version of a distribution; what runs from its source tree has none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
