@@ -10,6 +10,10 @@ import pytest
 from test_textbook import ROUNDING, apart, drawn, field_case, unweighted
 
 from drifting_parity.cases import FeatureCase, FieldCase, LossCase, Manifest, Setting
+from drifting_parity.explanation.answers import TIGHT, whole_error
+from drifting_parity.explanation.hypothesis import Hypothesis
+from drifting_parity.explanation.model import Model
+from drifting_parity.explanation.probes import field_probes, loss_probes
 from drifting_parity.suspects import (
     ALL,
     ELSEWHERE,
@@ -19,7 +23,7 @@ from drifting_parity.suspects import (
     compose,
     conflict,
 )
-from drifting_spec import PAPER, PRESETS, Readings
+from drifting_spec import PAPER, PRESETS, Readings, parse_readings
 from drifting_spec.registry import load
 
 SPEC = load()
@@ -214,6 +218,22 @@ def test_a_suspect_is_moot_where_it_says(item: Suspect, preset: str) -> None:
         for case in FIELDS["ordinary"]:
             if not item.can_show(case, readings):
                 assert field_difference(book, plain, case) <= ROUNDING, (axis, case.manifest.id)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [*PRESETS, "paper,softmax_axes=none", "paper,kernel_normalization=separate,softmax_axes=y"],
+)
+def test_what_cannot_show_on_a_probe_answers_as_without(text: str) -> None:
+    """The search answers once for hypotheses that say so of themselves."""
+    readings = parse_readings(text)
+    model, plain = Model(), Hypothesis(readings)
+    for item in OF_THE_LOSS:
+        other = None if "second call" in item.needs else plain.with_suspect(item.key)
+        for probe in () if other is None or item.raises else (*loss_probes(), *field_probes()):
+            if other is not None and other.key(probe.case) == plain.key(probe.case):
+                same = model.compute(other, probe.case), model.compute(plain, probe.case)
+                assert whole_error(*same) <= TIGHT["float64"], (item.key, probe.name)
 
 
 @pytest.mark.parametrize("need", sorted(LACKING))

@@ -115,7 +115,7 @@ class RowsRenormalized(Textbook):
         return ratio(A_pos, total), ratio(A_neg, total)
 
 
-@suspect("D13", "total", "groups", size=1e-4)
+@suspect("D13", "total", "groups", size=1e-4, needed_under={"groups": ("softmax_axes", "xy")})
 class AffinityOverTotal(Textbook):
     """A of a group is divided by the sum of all its entries."""
 

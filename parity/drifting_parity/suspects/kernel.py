@@ -89,7 +89,9 @@ class MaskAddedToLogit(Textbook):
         return logit + self.added_to_self_logit * samples.self_pairs.to(logit.dtype)
 
 
-@suspect("D08", "", "one generated", size=1.0)
+@suspect(
+    "D08", "", "one generated", size=1.0, needed_under={"one generated": ("self_mask", "exclude")}
+)
 class MaskInfinite(Textbook):
     """An infinite mask in a library's softmax: where nothing is left it is NaN."""
 

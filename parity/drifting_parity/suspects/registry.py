@@ -69,6 +69,7 @@ class Suspect:
 
     ``needs``: without all of them it equals the textbook exactly. ``shows_at``: where it differs
     by more than ``size`` (relative, the larger of value and gradient, or of the field).
+    ``needed_under``: needs that are none unless an axis has a reading, as (axis, reading).
     ``idle_under``: sets of readings, by axis, under which it changes nothing. ``reading``:
     the reading that is the same from outside, as (axis, reading), where there is one.
     ``parameters``: attributes of the class with a size, and their value. ``raises``: it refuses
@@ -82,6 +83,9 @@ class Suspect:
     shows_at: Condition = "ordinary"
     size: float = 1e-6
     idle_under: tuple[Mapping[str, str], ...] = ()
+    needed_under: Mapping[Need, tuple[str, str]] = field(
+        default_factory=dict[Need, tuple[str, str]]
+    )
     reading: tuple[str, str] | None = None
     parameters: Mapping[str, float] = field(default_factory=dict[str, float])
     raises: bool = False
@@ -133,17 +137,26 @@ class Suspect:
 
     def can_show(self, case: LossCase | FieldCase, readings: Readings = PAPER) -> bool:
         """Whether it may change anything on a case; False means exactly equal."""
-        if any(
-            all(getattr(readings, axis) == reading for axis, reading in idle.items())
-            for idle in self.idle_under
-        ):
+        present = _present(case, readings)
+        idle = any(
+            all(getattr(readings, axis) == reading for axis, reading in each.items())
+            for each in self.idle_under
+        )
+        # One generated sample has no other: what its row sums up to may be nothing.
+        if idle and "one generated" not in present:
             return False
-        traits = case.traits()
         if self.reading is not None:
+            traits = case.traits()
             other = readings.with_reading(*self.reading)
             return readings.canonical(traits) != other.canonical(traits)
-        present = _present(case, readings)
-        return all(need in present for need in self.needs)
+        return all(need in present or self._lifted(need, readings) for need in self.needs)
+
+    def _lifted(self, need: Need, readings: Readings) -> bool:
+        """Whether it shows without a need, since a reading is not the one that makes it one."""
+        if need not in self.needed_under:
+            return False
+        axis, reading = self.needed_under[need]
+        return getattr(readings, axis) != reading
 
 
 def _extends(step: object) -> bool:
@@ -203,6 +216,7 @@ def suspect(
     shows_at: Condition = "ordinary",
     size: float = 1e-6,
     idle_under: tuple[Mapping[str, str], ...] = (),
+    needed_under: Mapping[Need, tuple[str, str]] | None = None,
     reading: tuple[str, str] | None = None,
     raises: bool = False,
     clauses: tuple[str, ...] = (),
@@ -227,6 +241,7 @@ def suspect(
                 shows_at,
                 size,
                 idle_under,
+                needed_under or {},
                 reading,
                 parameters,
                 raises,

@@ -55,7 +55,12 @@ class MeanDriftOfTemperatures(Textbook):
         return super().aggregation(drifts) / len(drifts)
 
 
-@suspect("D27", "", "loss", "temperatures", size=1e-3, idle_under=PER_TEMPERATURE)
+@suspect(
+    *("D27", "", "loss", "temperatures"),
+    size=1e-3,
+    idle_under=PER_TEMPERATURE,
+    needed_under={"temperatures": ("floors", "none")},
+)
 class NormalizedTwice(Textbook):
     """The sum of the normalised drifts is normalised once more."""
 
