@@ -51,10 +51,12 @@ def without_run(text: str) -> str:
     return re.sub(r"(?m)^ *(run|versions) .*(\n {9}.*)*$", "", text)
 
 
-def without_numbers(text: str) -> str:
-    """The text with what changes from machine to machine left out: numbers, platform, spacing."""
-    text = without_run(text)
-    text = re.sub(r"-?\d[\d.e+-]*|\b(bit for bit)\b", "#", text)
+def compared(text: str) -> str:
+    """The text without what changes from machine to machine: how it rounds, versions, spacing.
+
+    What was counted and how far off it is stay.
+    """
+    text = re.sub(r"explained (exactly|to \S+) on", "explained on", without_run(text))
     return re.sub(r"\s+", " ", text)
 
 

@@ -30,8 +30,9 @@ from drifting_parity.explanation.data import Explanation
 from drifting_parity.explanation.dials import Law, find_law, sizes_of
 from drifting_parity.explanation.fingerprint import fingerprint
 from drifting_parity.explanation.hypothesis import Hypothesis, Use
-from drifting_parity.explanation.matrix import read, weights_of
+from drifting_parity.explanation.matrix import NO_KERNEL, read, weights_of
 from drifting_parity.explanation.model import Model
+from drifting_parity.explanation.other_losses import OtherLoss, matched_means, nothing
 from drifting_parity.explanation.probes import field_probes, loss_case, loss_probes
 from drifting_parity.explanation.search import Search, nice
 from drifting_parity.explanation.stages import options, searched, stage_of
@@ -272,6 +273,31 @@ def test_the_table_sees_what_is_not_named() -> None:
     outcome, text = outcome_of(Truth(PAPER), alone)
     assert outcome == "FALSE"
     assert text.startswith("D05:logit")
+
+
+@pytest.mark.parametrize("function", [matched_means, nothing], ids=["means", "nothing"])
+def test_of_a_loss_that_is_no_drifting_loss_nothing_is_named(function: Any) -> None:
+    # Floors, epsilons and temperatures beyond all bounds come near to weights that are all alike.
+    subject = OtherLoss(function)
+    explanation = fingerprint(subject.adapter())
+    assert outcome_of(subject, explanation) == ("named", "")
+    assert explanation.unexplained[0].stage == "field"
+    if function is matched_means:
+        assert NO_KERNEL in {dial.law for dial in explanation.dials}
+
+
+def test_the_table_takes_any_name_for_such_a_loss_for_false() -> None:
+    said = fingerprint(SuspectAdapter(ALL["D09"]))
+    outcome, text = outcome_of(OtherLoss(nothing), said)
+    assert outcome == "FALSE"
+    assert "D09" in text
+
+
+def test_a_size_that_drowns_what_it_is_added_to_explains_nothing() -> None:
+    # √(d² + 6e4) falls as d² does: what fits is a Gaussian kernel of another temperature.
+    truth = Truth(PAPER, (ALL["D19:gaussian"], ALL["D34"], ALL["D71"]))
+    outcome, _ = outcome_of(truth, fingerprint(truth.adapter()))
+    assert outcome != "FALSE"
 
 
 def test_many_names_are_counted() -> None:

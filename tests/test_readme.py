@@ -152,7 +152,7 @@ def test_the_example_conforms_in_every_clause_that_it_lets_be_seen(tmp_path: Pat
 
 @pytest.mark.parametrize("name", readme_transcript.COMMANDS)
 def test_a_transcript_is_what_is_printed(name: str) -> None:
-    shown = readme_transcript.without_numbers(readme_transcript.shown(name))
+    shown = readme_transcript.compared(readme_transcript.shown(name))
     text = readme_transcript.block(name, readme_transcript.run(name))
-    printed = readme_transcript.without_numbers(text)
+    printed = readme_transcript.compared(text)
     assert shown == printed, "run `python tests/readme_transcript.py`"

@@ -86,9 +86,11 @@ def whole_error(observed: Answer, expected: Answer) -> float:
 
 
 def direction_error(observed: Answer, expected: Answer) -> float:
-    """Distance of the two directions."""
+    """Distance of the two directions; infinite where one has none, since it is zero."""
     if observed.array.shape != expected.array.shape:
         return math.inf
     if not (observed.finite and expected.finite):
+        return math.inf
+    if not (observed.array.any() and expected.array.any()):
         return math.inf
     return float(np.linalg.norm(observed.direction - expected.direction))

@@ -26,6 +26,8 @@ from drifting_parity.explanation.data import Explanation
 from drifting_parity.explanation.fingerprint import fingerprint
 from drifting_parity.explanation.hypothesis import LOSS_AXES, Hypothesis, Use
 from drifting_parity.explanation.model import Model
+from drifting_parity.explanation.other_losses import ALL as OTHER_LOSSES
+from drifting_parity.explanation.other_losses import OtherLoss
 from drifting_parity.explanation.probes import field_probes, loss_probes
 from drifting_parity.suspects import ALL, Suspect, SuspectAdapter, conflict
 from drifting_spec import AXES, PAPER, RELEASE, SEED, Readings, ReadingsError, Traits
@@ -92,8 +94,19 @@ class Row:
     seconds: float
 
 
-def outcome_of(truth: Truth, explanation: Explanation) -> tuple[Outcome, str]:
-    """Whether all that was said is true, and whether it is everything."""
+Subject = Truth | OtherLoss
+
+
+def outcome_of(truth: Subject, explanation: Explanation) -> tuple[Outcome, str]:
+    """Whether all that was said is true, and whether it is everything.
+
+    Of a loss that is no drifting loss nothing is true, and nothing is everything.
+    """
+    if isinstance(truth, OtherLoss):
+        said = [item.key for item in explanation.deviations]
+        said += [f"{item.axis}={item.reading}" for item in explanation.readings if item.seen]
+        said += ["explained"] if explanation.explained else []
+        return ("FALSE", ", ".join(said)) if said else ("named", "")
     false = [*_false_readings(truth, explanation), *_false_deviations(truth, explanation)]
     if false:
         return "FALSE", "; ".join(false)
@@ -259,7 +272,7 @@ def _sized(suspect: Suspect, source: random.Random) -> Suspect:
     return suspect.at(**sizes) if sizes else suspect
 
 
-def row_of(truth: Truth) -> Row:
+def row_of(truth: Subject) -> Row:
     """What is said of one subject."""
     torch.set_num_threads(1)
     started = time.process_time()
@@ -271,7 +284,7 @@ def row_of(truth: Truth) -> Row:
 
 
 def table(
-    subjects: Iterable[Truth], progress: Callable[[Row], None] | None = None, jobs: int = 1
+    subjects: Iterable[Subject], progress: Callable[[Row], None] | None = None, jobs: int = 1
 ) -> list[Row]:
     """What is said of each subject; ``progress`` is called with every row as it is ready.
 
@@ -311,17 +324,18 @@ def _shown(row: Row) -> None:
     print(f"{row.outcome:12}{row.truth} ({row.seconds:.1f} s) {row.said}", file=sys.stderr)
 
 
-def parts(source: random.Random) -> dict[str, list[Truth]]:
+def parts(source: random.Random) -> dict[str, list[Subject]]:
     """The parts of the whole table."""
     return {
         "readings": [Truth(item) for item in single_readings()],
         "reading pairs": [Truth(item) for item in combined_readings(2)],
         "reading triples": [Truth(item) for item in source.sample(combined_readings(3), 200)],
-        "suspects": single_suspects(),
-        "suspects under release": single_suspects(RELEASE),
-        "suspects under seed": single_suspects(SEED),
-        "pairs": suspect_pairs(source, 300),
-        "combinations": combinations(source, 200),
+        "suspects": [*single_suspects()],
+        "suspects under release": [*single_suspects(RELEASE)],
+        "suspects under seed": [*single_suspects(SEED)],
+        "pairs": [*suspect_pairs(source, 300)],
+        "combinations": [*combinations(source, 200)],
+        "other losses": [OtherLoss(item) for item in OTHER_LOSSES],
     }
 
 

@@ -27,7 +27,7 @@ from drifting_parity.explanation.data import (
 from drifting_parity.explanation.dials import measure
 from drifting_parity.explanation.features import settle_features
 from drifting_parity.explanation.hypothesis import Hypothesis, Option
-from drifting_parity.explanation.matrix import EXACT, KERNEL, read, weights_of
+from drifting_parity.explanation.matrix import EXACT, KERNEL, NO_KERNEL, read, weights_of
 from drifting_parity.explanation.model import Model, own_direction
 from drifting_parity.explanation.probes import STAGES, Probe, entries, field_probes, loss_probes
 from drifting_parity.explanation.search import WIDER, Scored, Search
@@ -346,7 +346,10 @@ def _said(
     if main.probes:
         sharing = main.hypotheses if main.unexplained else main.hypotheses[:1]
         statements = reading_statements(alternatives, sharing[1:])
-    if main is loss and main.unexplained:
+    many = main.hypotheses[0].changes(search.asked) > FEW
+    if main.unexplained and many:
+        statements = {}
+    elif main is loss and main.unexplained:
         statements = {
             axis: item
             for axis, item in statements.items()
@@ -354,7 +357,7 @@ def _said(
         }
     if not main.unexplained:
         deviations = deviation_statements(alternatives, main.hypotheses[1:])
-    elif main.settled and main.hypotheses[0].changes(search.asked) <= FEW:
+    elif main.settled and not many:
         # What all share that explain the stages before the one that nothing explains. Many changes
         # explain early stages together without one of them being there.
         shared = [
@@ -448,6 +451,11 @@ def _staged(search: Search, probes: list[Probe], starts: list[Hypothesis]) -> _T
         if not of_stage:
             continue
         starts = _starts(search, track.hypotheses, of_stage)
+        if stage == "field" and any(dial.law == NO_KERNEL for dial in _matrix(search, of_stage)):
+            # Limits of many a kernel come near; none of them is there.
+            track.dials += _matrix(search, of_stage)
+            track.unexplained.append(_open(search, track.hypotheses, of_stage, stage))
+            break
         options_here = _options(stage, of_stage)
         fitting, nearest = search.settle(starts, of_stage, options_here, done=done)
         if not fitting:

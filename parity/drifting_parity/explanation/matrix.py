@@ -23,6 +23,12 @@ Distance = Callable[[Array, Array], Array]
 KERNEL: Final = "(row + column exponent) over T"
 """The name of the dial that says with which distance the weights fall."""
 
+NO_KERNEL: Final = "the weights take no notice of the distances"
+"""The law of the dial where no kernel is there at all."""
+
+ROUNDING: Final = 1e-12
+"""The largest difference between logarithms of weights that is none."""
+
 EXACT: Final = 1e-6
 """How well a kernel fits the logarithms of the weights before it is named."""
 
@@ -120,6 +126,8 @@ def _kernel(case: LossCase, weights: Weights, off: Array) -> list[DialStatement]
     distance = DISTANCES[name]
     present = np.concatenate([np.ones((len(x), len(y)), dtype=bool), off], axis=1)
     d = np.concatenate([distance(x, y), distance(x, x)], axis=1)
+    if abs(slope) * float(np.ptp(d)) < ROUNDING:
+        return [DialStatement(KERNEL, "field", 0.0, NO_KERNEL)]
     law = f"the kernel falls with {name}"
     shape = DialStatement(KERNEL, "field", slope, law)
     return [shape, *_exponents(d, present, len(y), slope, columns)]

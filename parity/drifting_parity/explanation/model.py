@@ -124,7 +124,7 @@ class Model:
     ) -> tuple[float, float]:
         """The factor of a grid (and ``factor``) that fits best, and the distance left."""
         case = probe.case
-        if not isinstance(case, LossCase) or not observed.finite:
+        if not isinstance(case, LossCase) or not (observed.finite and observed.array.any()):
             return 1.0, math.inf
         target = observed.direction
         try:

@@ -93,14 +93,24 @@ class Search:
 
     def _misfit(self, hypothesis: Hypothesis, probe: Probe, observed: Answer) -> float:
         if probe.view == "dialled direction":
-            plain = direction_error(observed, self.model.answer(hypothesis, probe))
-            if plain <= self.tolerance:
-                return plain
-            return self.model.dialled(hypothesis, probe, observed)[1]
+            factor, miss = 1.0, direction_error(observed, self.model.answer(hypothesis, probe))
+            if not miss <= self.tolerance:
+                factor, miss = self.model.dialled(hypothesis, probe, observed)
+            flat = miss <= self.tolerance and self._flat(hypothesis, probe, factor)
+            return math.inf if flat else miss
         expected = self.model.answer(hypothesis, probe)
         if probe.view == "direction":
             return direction_error(observed, expected)
         return whole_error(observed, expected)
+
+    def _flat(self, hypothesis: Hypothesis, probe: Probe, factor: float) -> bool:
+        """Whether the temperature is so high that ten times as much computes the same.
+
+        The weights take no notice of it then: a code of which they do not either was not seen to
+        have a temperature, nor what else the hypothesis says of its kernel.
+        """
+        here, higher = self.model.directions(hypothesis, probe, [factor, 10 * factor])
+        return here.shape == higher.shape and bool(np.linalg.norm(higher - here) <= self.tolerance)
 
     def quick(
         self, hypothesis: Hypothesis, probes: Sequence[Probe], factor: float | None = None
@@ -123,7 +133,9 @@ class Search:
 
     def fits(self, hypothesis: Hypothesis, probes: Iterable[Probe]) -> bool:
         """Whether it explains every probe that the subject answers."""
-        return all(self.misfit(hypothesis, probe) <= self.tolerance for probe in probes)
+        probes = list(probes)
+        near = all(self.misfit(hypothesis, probe) <= self.tolerance for probe in probes)
+        return near and not self._drowned(hypothesis, probes)
 
     def settle(
         self,
@@ -145,7 +157,7 @@ class Search:
             layer += self._resized(starts, probes, done)
         known = {item.hypothesis for item in layer}
         nearest = list(layer)
-        fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
+        fitting = self._fitting(layer, probes)
         width = len(starts) if wider > 1 else WIDTH
         for _ in range(depth):
             if fitting or self.exhausted:
@@ -157,11 +169,15 @@ class Search:
             layer = self._scored(fresh, probes, wider * CLOSER)
             nearest += layer
             width = WIDTH
-            fitting = [item.hypothesis for item in layer if item.worst <= self.tolerance]
+            fitting = self._fitting(layer, probes)
         nearest.sort(key=lambda item: item.score)
         fitting += self._variants(fitting, probes)
         fitting.sort(key=lambda item: (item.changes(self.asked), len(item.uses)))
         return _distinct(fitting)[:KEPT], nearest[:WIDTH]
+
+    def _fitting(self, layer: Sequence[Scored], probes: Sequence[Probe]) -> list[Hypothesis]:
+        near = [item.hypothesis for item in layer if item.worst <= self.tolerance]
+        return [item for item in near if not self._drowned(item, probes)]
 
     def _variants(self, fitting: Sequence[Hypothesis], probes: Sequence[Probe]) -> list[Hypothesis]:
         """Other variants of the deviations in use that fit as well: a later stage tells them apart.
@@ -279,6 +295,23 @@ class Search:
             if self.misfit(tuned, probe) <= self.tolerance:
                 break
         return tuned
+
+    def _drowned(self, hypothesis: Hypothesis, probes: Iterable[Probe]) -> bool:
+        """Whether a size of what fits is so large that ten times as much fits as well.
+
+        It drowns what it is added to, or is the floor of: what fits then is another computation,
+        which has no such size. A mask of a sample's own pair is meant to.
+        """
+        probes = list(probes)
+        for key, name in _sizes(hypothesis):
+            if not name.startswith(("added", "least")) or "self" in name:
+                continue
+            without = hypothesis.without(key)
+            larger = hypothesis.tuned(key, name, 10 * _size(hypothesis, key, name))
+            shown = [probe for probe in probes if not self.misfit(without, probe) <= self.tolerance]
+            if shown and all(self.misfit(larger, probe) <= self.tolerance for probe in shown):
+                return True
+        return False
 
     def _finite_misfit(self, hypothesis: Hypothesis, probe: Probe) -> float:
         misfit = self.misfit(hypothesis, probe)

@@ -314,6 +314,9 @@ def _premises(context: Context, case: LossCase) -> Iterator[Measurement]:
     S²/4κ, whatever the drift, λ and S are.
     """
     name, seen, first = case.manifest.id, observe_as_given(context, case), case.temperatures[0]
+    rows = seen.gradient[0, :, 0]
+    if rows.any() and np.allclose(rows, rows[0], rtol=1e-9, atol=0.0):
+        raise NotObservable("the gradient is the same for all samples: it is that of no drift")
     cut = float(_saturated(seen.gradient))
     what, note = "entries or rows of the gradient that are cut off", "a Huber error or a clamp"
     item = within(("EQ-26", "A6-mse"), what, name, cut, 0.0, note if cut else "")
