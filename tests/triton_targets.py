@@ -136,6 +136,9 @@ def compiled(kernel: Any, arguments: dict[str, Any], target: Target) -> Compiled
     attributes: dict[tuple[int, ...], Any] = {}
 
     def kind(value: Any, path: tuple[int, ...], special: bool) -> Any:
+        if value is None:
+            constants[path] = None
+            return "constexpr"
         if isinstance(value, tuple):
             return tuple(kind(each, (*path, at), special) for at, each in enumerate(value))
         if isinstance(value, torch.Tensor):

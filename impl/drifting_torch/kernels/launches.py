@@ -83,12 +83,12 @@ class Measured(NamedTuple):
     """Distances [groups, N+1, M], inner products, means [groups, C], and what S is made of.
 
     The last row of distances is that from the mean of the group's generated samples. ``gram``
-    [groups, P+U, P+U] is written where traces pay, else it is ``distances`` again.
+    [groups, P+U, P+U] is there where traces pay.
     ``sums`` [2, groups] are weighted distances and weights.
     """
 
     distances: Tensor
-    gram: Tensor
+    gram: Tensor | None
     means: Tensor
     sums: Tensor
 
@@ -155,7 +155,6 @@ class Launches:
         self.pairs = self.temperatures * (self.temperatures + 1) // 2
         self.gram = self.channels >= _GRAM_CHANNELS * first.targets
         self.aligned = _aligned(first)
-        self.steps = [[_strides(each) for each in self._sets(index)] for index in self._all]
 
     @property
     def _all(self) -> range:
@@ -185,23 +184,26 @@ class Launches:
         most = 1 if len(sizes) == 1 else MOST
         return self.kernels.told([*starts, *[sum(sizes)] * (most - len(sizes))])
 
-    def _sets(self, index: int) -> list[Tensor]:
-        problem = self.problems[index]
-        other = problem.positive if problem.unconditional is None else problem.unconditional
-        return [problem.generated, problem.positive, other]
-
     def _inputs(self, segments: Sequence[int], outs: Sequence[Tensor] = ()) -> dict[str, Any]:
         """The arguments that say where some segments' samples, and their gradients, lie."""
-        rows = [*zip(*(self._sets(index) for index in segments), strict=True)]
-        steps = [*zip(*(self.steps[index] for index in segments), strict=True)]
+        problems = [self.problems[index] for index in segments]
+        sets: dict[str, list[Tensor] | None] = {
+            "generated": [each.generated for each in problems],
+            "positive": [each.positive for each in problems],
+            "unconditional": [
+                each.unconditional for each in problems if each.unconditional is not None
+            ]
+            or None,
+        }
         if outs:
-            rows.append(tuple(outs))
-            steps.append(tuple(_strides(each) for each in outs))
-        names = ("xs", "ps", "us", "outs")[: len(rows)]
+            sets["outs"] = [*outs]
         return {
-            **{name: tuple(self._padded(row)) for name, row in zip(names, rows, strict=True)},
+            **{
+                name: None if tensors is None else tuple(self._padded(tensors))
+                for name, tensors in sets.items()
+            },
             "strides": tuple(
-                self._told([each[axis] for each in row]) for row in steps for axis in range(4)
+                None if tensors is None else self._steps(tensors) for tensors in sets.values()
             ),
             "firsts": self._starts([self.groups[index] for index in segments]),
             "vectors": self._told([self.vectors[index] for index in segments]),
@@ -213,10 +215,16 @@ class Launches:
             "EXACT": self.problems[0].precision == "float32",
         }
 
-    def _launch(self, kernel: str, programs: int, *arguments: Any, **named: Any) -> None:
+    def _steps(self, tensors: Sequence[Tensor]) -> tuple[tuple[int, ...], ...]:
+        """Steps of the labels, samples, vectors and channels of tensors [L, N, V, C]."""
+        return tuple(
+            self._told(axis) for axis in zip(*(_strides(each) for each in tensors), strict=True)
+        )
+
+    def _launch(self, kernel: str, programs: int, **arguments: Any) -> None:
         """Start a kernel where the features are, which need not be the current device."""
         with torch.cuda.device_of(self._like):
-            getattr(self.kernels, kernel)[(programs,)](*arguments, **named)
+            getattr(self.kernels, kernel)[(programs,)](**arguments)
 
     @cached_property
     def _weight(self) -> Tensor | None:
@@ -242,14 +250,14 @@ class Launches:
         groups, problem = sum(self.groups), self.problems[0]
         distances = self._empty(groups, self.count + 1, problem.targets)
         rest = self.positives + self.others
-        gram = self._empty(groups, rest, rest) if self.gram else distances
+        gram = self._empty(groups, rest, rest) if self.gram else None
         means = self._empty(groups, self.channels)
         sums = self._empty(2, groups, dtype=torch.float64)
         self._launch(
             "measure",
             groups,
             **self._inputs(self._all),
-            weight=sums if self._weight is None else self._weight,
+            weight=self._weight,
             distances=distances,
             gram=gram,
             means=means,
@@ -296,35 +304,43 @@ class Launches:
     def scale_sums(self, sums: Tensor) -> list[Tensor]:
         """The weighted distances and weights [2, 1|L, 1|V] of this process, for each feature."""
         totals = self._empty(2 * sum(self.cells), dtype=torch.float64)
-        self._scale(sums, totals, totals, totals, adding=True, given=False)
+        self._scale(sums, totals, None, None, adding=True, given=False)
         return self._split(totals, 2)
 
     def scale(self, sums: Tensor, totals: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """S [cells], and the reciprocals of the scales [2, cells], by ``totals`` if given."""
         cells = sum(self.cells)
         feature_scale, units = self._empty(cells), self._empty(2, cells)
-        known = sums if totals is None else totals
-        self._scale(sums, known, feature_scale, units, adding=False, given=totals is not None)
+        given = totals is not None
+        self._scale(sums, totals, feature_scale, units, adding=False, given=given)
         return feature_scale, units
 
     @implements("EQ-20", "EQ-21")
     def _scale(
-        self, sums: Tensor, totals: Tensor, feature_scale: Tensor, units: Tensor, **stage: bool
+        self,
+        sums: Tensor,
+        totals: Tensor | None,
+        feature_scale: Tensor | None,
+        units: Tensor | None,
+        *,
+        adding: bool,
+        given: bool,
     ) -> None:
         least, least_unit = least_scales(self.problems[0])
         self._launch(
             "scale",
             len(self.problems),
-            sums,
-            totals,
-            feature_scale,
-            units,
+            sums=sums,
+            totals=totals,
+            feature_scale=feature_scale,
+            units=units,
             **self._statistics(),
             cells=sum(self.cells),
             channels=self.channels,
             least=least,
             least_unit=least_unit,
-            **{name.upper(): value for name, value in stage.items()},
+            ADDING=adding,
+            GIVEN=given,
         )
 
     def _affinities(self) -> dict[str, Any]:
@@ -347,7 +363,13 @@ class Launches:
 
     @implements("EQ-22", "EQ-23", "A6-tau", "ALG2-10")
     def correlate(
-        self, distances: Tensor, gram: Tensor, means: Tensor, units: Tensor, *, crossed: bool
+        self,
+        distances: Tensor,
+        gram: Tensor | None,
+        means: Tensor,
+        units: Tensor,
+        *,
+        crossed: bool,
     ) -> Correlated:
         """The softmaxes' sums, and products of drifts, ``crossed`` for those of two different."""
         groups = sum(self.groups)
@@ -359,7 +381,7 @@ class Launches:
             groups,
             **self._inputs(self._all),
             **self._affinities(),
-            weight=units if self._weight is None else self._weight,
+            weight=self._weight,
             distances=distances,
             gram=gram,
             means=means,
@@ -381,8 +403,7 @@ class Launches:
         """What λ and the loss need of this process [pairs + 2, 1, 1|V], for each feature."""
         rows = self.pairs + 2
         totals = self._empty(rows * sum(self.cells), dtype=torch.float64)
-        nowhere = Drift(totals, totals, totals, totals, totals)
-        self._drift(products, totals, nowhere, adding=True, given=False, mean=False)
+        self._drift(products, totals, None, adding=True, given=False, mean=False)
         return self._split(totals, rows)
 
     def drift(
@@ -402,9 +423,10 @@ class Launches:
             losses=self._empty(features),
             shares=self._empty(features),
         )
-        known = products if totals is None else totals
-        stage = {"adding": False, "given": totals is not None, "mean": mean}
-        self._drift(products, known, found, processes=processes, **stage)
+        given = totals is not None
+        self._drift(
+            products, totals, found, adding=False, given=given, mean=mean, processes=processes
+        )
         return found
 
     @property
@@ -418,18 +440,21 @@ class Launches:
     def _drift(
         self,
         products: Tensor,
-        totals: Tensor,
-        found: Drift,
+        totals: Tensor | None,
+        found: Drift | None,
         *,
+        adding: bool,
+        given: bool,
+        mean: bool,
         processes: int = 1,
-        **stage: bool,
     ) -> None:
+        into = dict.fromkeys(Drift._fields) if found is None else found._asdict()
         self._launch(
             "drift",
             len(self.problems),
-            products,
-            totals,
-            *found,
+            products=products,
+            totals=totals,
+            **into,
             **self._statistics(),
             total_firsts=self._starts([(self.pairs + 2) * each for each in self.cells]),
             entries=float(self.count * self.channels),
@@ -440,7 +465,9 @@ class Launches:
             LABELS=16,
             VECTORS=64,
             CROSSED=self.crossed,
-            **{name.upper(): value for name, value in stage.items()},
+            MEAN=mean,
+            ADDING=adding,
+            GIVEN=given,
         )
 
     def _factors(self, segments: Iterable[int]) -> list[float]:
@@ -470,15 +497,9 @@ class Launches:
         ``of_loss`` and ``of_label`` hold what arrives at the loss and at ``per_label`` of each of
         all features.
         """
-        nothing = shares
         losses = [of_loss[index] for index in wanted]
         labels = [of_label[index] for index in wanted]
-        given = (
-            [*wanted],
-            [0 if each is None else 1 for each in losses],
-            [-1 if each is None else each.stride(0) for each in labels],
-            [self.cells[index] for index in wanted],
-        )
+        steps = [-1 if each is None else each.stride(0) for each in labels]
         starts = [sum(self.groups[:index]) for index in wanted]
         cells = [sum(self.cells[:index]) for index in wanted]
         arguments = self._inputs(wanted, outs) | self._affinities()
@@ -489,15 +510,26 @@ class Launches:
             sum(self.groups[index] for index in wanted),
             **arguments | {"ALIGNED": aligned},
             bases=self._told(starts),
-            weight=kept.units if self._weight is None else self._weight,
+            weight=self._weight,
             distances=kept.distances,
             means=kept.means,
             normalizers=kept.normalizers,
             units=kept.units,
             inverses=kept.inverses,
-            of_loss=tuple(self._padded([nothing if each is None else each for each in losses])),
-            of_label=tuple(self._padded([nothing if each is None else each for each in labels])),
-            given=tuple(self._told(each) for each in given),
+            of_loss=self._arriving(losses, shares),
+            of_label=self._arriving(labels, shares),
+            features=self._told(wanted),
+            with_loss=self._told([0 if each is None else 1 for each in losses]),
+            label_steps=self._told(steps),
+            own_cells=self._told([self.cells[index] for index in wanted]),
             shares=shares,
             factor=tuple(self._factors(wanted)),
         )
+
+    def _arriving(self, gradients: Sequence[Tensor | None], unread: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of some segments; an ``unread`` tensor stands where none arrives.
+
+        A kernel is told beside them which ones arrive: were it given no pointer for the others, it
+        would be compiled for every choice of features that are differentiated.
+        """
+        return tuple(self._padded([unread if each is None else each for each in gradients]))

@@ -9,10 +9,71 @@ Two normalisers and two masses make every entry of a temperature's coefficients 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
 
-from drifting_torch.kernels.gpu.segments import kept_tile
+from drifting_torch.kernels.gpu.segments import (
+    GENERATED,
+    POSITIVES,
+    UNCONDITIONAL,
+    Group,
+    kept_tile,
+    pick,
+)
+
+
+class Affinities(NamedTuple):
+    """What a group's affinities and coefficients are made of."""
+
+    distances: Any
+    """Pointer to the group's distances [N+1, M], in the features' unit."""
+    weight: Any
+    """Pointer to the kernel weights of its label [M], numbers; None where all are 1."""
+    normalizers: Any
+    """Pointer to what :func:`normalize` keeps [T, 3N + M], numbers."""
+    unit: Any
+    """1/S: what distances are multiplied by."""
+    rates: Any
+    """1/τ of each temperature, √C included where the readings have it."""
+    mask: Any
+    """What is added to a sample's distance from itself, in S."""
+
+
+class How(NamedTuple):
+    """What a kernel is compiled for where affinities are made and multiplied.
+
+    It is made where it is handed on: an assignment would turn its entries into values that are
+    known only when running.
+    """
+
+    WEIGHTED: Any
+    """Whether there are weights."""
+    EXCLUDED: Any
+    """Whether a sample is no target of itself, whatever ``mask`` is."""
+    FLOOR: Any
+    """The least affinity, 0 for none."""
+    EXACT: Any
+    """Whether products of tiles are exact to float32's digits, else to TF32's."""
+
+
+class Temperature(NamedTuple):
+    """What differs between temperatures where coefficients are made."""
+
+    rate: Any
+    """Its entry of ``rates``."""
+    known: Any
+    """Pointer to what :func:`normalize` keeps of it [3N + M]."""
+    scale: Any
+    """What its coefficients are multiplied by."""
+
+
+@triton.jit
+def temperature_of(group, given, t, scale, T: tl.constexpr):
+    """The temperature of number ``t``."""
+    known = given.normalizers + t * (3 * group.count + group.targets)
+    return Temperature(pick(given.rates, t, T), known, scale)
 
 
 @triton.jit
@@ -44,24 +105,49 @@ def anew(places, rate):
 
 
 @triton.jit
-def _logits(
-    distances, at, n, m, count, size, targets, rate, mask,
-    OWN: tl.constexpr, EXCLUDED: tl.constexpr,
-):  # fmt: skip
-    """Logits −d·rate of a tile, −∞ in its padding; a sample's own less ``mask``, or −∞."""
-    valid = (n < count)[:, None] & (m < size)[None, :]
-    found = -rate * kept_tile(distances, at, n, m, count, size, targets)
-    if OWN:
-        own = float("-inf") if EXCLUDED else found - mask
+def group_anew(group, rate):
+    """The group with its places :func:`anew`."""
+    n = anew(group.rows, rate)
+    return Group(
+        count=group.count,
+        targets=group.targets,
+        channels=group.channels,
+        sizes=group.sizes,
+        starts=group.starts,
+        rows=n,
+        columns=(anew(group.columns[0], rate), n, anew(group.columns[2], rate)),
+    )
+
+
+@triton.jit
+def _logits(group, given, how, rate, n, m, SET: tl.constexpr):
+    """Logits −d·rate/S of a tile, −∞ in its padding; a sample's own less the mask's, or −∞."""
+    size, unmasked = group.sizes[SET], rate * given.unit
+    valid = (n < group.count)[:, None] & (m < size)[None, :]
+    found = -unmasked * kept_tile(
+        given.distances, group.starts[SET], n, m, group.count, size, group.targets
+    )  # fmt: skip
+    if SET == GENERATED:
+        own = float("-inf") if how.EXCLUDED else found - given.mask * rate
         found = tl.where(n[:, None] == m[None, :], own, found)
     return tl.where(valid, found, float("-inf"))
 
 
 @triton.jit
-def _fold(top, sums, logits, weight, at, m, size, WEIGHTED: tl.constexpr, INSIDE: tl.constexpr):
-    """Go on with the rows' greatest logits and sums of exponentials, over one more tile."""
+def _weights(group, given, how, m, SET: tl.constexpr):
+    """Kernel weights of a set's columns and their logarithms."""
+    return weights_of(
+        given.weight, group.starts[SET], m, group.sizes[SET], WEIGHTED=how.WEIGHTED
+    )  # fmt: skip
+
+
+@triton.jit
+def _fold(top, sums, group, given, how, rate, SET: tl.constexpr, INSIDE: tl.constexpr):
+    """Go on with the rows' greatest logits and sums of exponentials, over one more set."""
+    m = group.columns[SET]
+    logits = _logits(group, given, how, rate, group.rows, m, SET=SET)
     if INSIDE:
-        _, logarithm = weights_of(weight, at, m, size, WEIGHTED)
+        _, logarithm = _weights(group, given, how, m, SET=SET)
         logits += logarithm[None, :]
     higher = tl.maximum(top, tl.max(logits, 1))
     shift = _finite(higher)
@@ -84,77 +170,58 @@ def _affinity(logits, row, column, values, valid, FLOOR: tl.constexpr):
 
 
 @triton.jit
-def _mass(
-    logits, row, columns, weight, at, n, m, count, size,
-    WEIGHTED: tl.constexpr, FLOOR: tl.constexpr,
-):  # fmt: skip
-    """Sums of a tile's rows of affinities; its columns' normalisers are kept."""
+def _mass(group, given, how, known, rate, row, SET: tl.constexpr):
+    """Sums of the rows of affinities with one set; its columns' normalisers are kept."""
+    n, size = group.rows, group.sizes[SET]
+    m = anew(group.columns[SET], rate * given.unit)
+    if SET == GENERATED:
+        logits = _logits(group, given, how, rate, m, m, SET=SET)
+        m = n
+    else:
+        logits = _logits(group, given, how, rate, n, m, SET=SET)
     top = tl.max(logits, 0)
     column = _normalizer(top, tl.sum(tl.exp(logits - _finite(top)[None, :]), 0))
-    tl.store(columns + at + m, column, mask=m < size)
-    values, _ = weights_of(weight, at, m, size, WEIGHTED)
-    valid = (n < count)[:, None] & (m < size)[None, :]
-    return tl.sum(_affinity(logits, row, column, values, valid, FLOOR), 1)
+    tl.store(known + 3 * group.count + group.starts[SET] + m, column, mask=m < size)
+    values, _ = _weights(group, given, how, m, SET=SET)
+    valid = (n < group.count)[:, None] & (m < size)[None, :]
+    return tl.sum(_affinity(logits, row, column, values, valid, FLOOR=how.FLOOR), 1)
 
 
 @triton.jit
-def normalize(
-    distances, weight, into, rate, mask, n, i, j, count, positives, others,
-    U: tl.constexpr, WEIGHTED: tl.constexpr, INSIDE: tl.constexpr, EXCLUDED: tl.constexpr,
-    FLOOR: tl.constexpr,
-):  # fmt: skip
+def normalize(group, given, how, temperature, SETS: tl.constexpr, INSIDE: tl.constexpr):
     """Keep what makes affinities and coefficients of the logits at one temperature [3N + M].
 
     They are the rows' normalisers, the affinities with positives and with negatives that each row
     sums up to, and the columns' normalisers: with them coefficients are made entry by entry.
+    With ``INSIDE`` the weights count in the rows' normalisers.
     """
-    targets = positives + count + others
-    at = positives + count
+    n, count = group.rows, group.count
+    known, rate = temperature.known, temperature.rate
     top = tl.full((n.shape[0],), float("-inf"), tl.float32)
     sums = tl.zeros((n.shape[0],), tl.float32)
-    logits = _logits(distances, 0, n, i, count, positives, targets, rate, mask, False, EXCLUDED)
-    top, sums = _fold(top, sums, logits, weight, 0, i, positives, WEIGHTED, INSIDE)
-    logits = _logits(
-        distances, positives, n, n, count, count, targets, rate, mask, True, EXCLUDED
-    )  # fmt: skip
-    top, sums = _fold(top, sums, logits, weight, positives, n, count, WEIGHTED, INSIDE)
-    if U > 0:
-        logits = _logits(distances, at, n, j, count, others, targets, rate, mask, False, EXCLUDED)
-        top, sums = _fold(top, sums, logits, weight, at, j, others, WEIGHTED, INSIDE)
+    for SET in tl.static_range(SETS):
+        top, sums = _fold(top, sums, group, given, how, rate, SET=SET, INSIDE=INSIDE)
     row = _normalizer(top, sums)
-    columns = into + 3 * count
-    n_again = anew(n, rate)
-    logits = _logits(
-        distances, positives, n_again, n_again, count, count, targets, rate, mask, True, EXCLUDED
-    )  # fmt: skip
-    repelling = _mass(
-        logits, row, columns, weight, positives, n, n, count, count, WEIGHTED, FLOOR
-    )  # fmt: skip
-    if U > 0:
-        j = anew(j, rate)
-        logits = _logits(distances, at, n, j, count, others, targets, rate, mask, False, EXCLUDED)
-        repelling += _mass(logits, row, columns, weight, at, n, j, count, others, WEIGHTED, FLOOR)
-    i = anew(i, rate)
-    logits = _logits(distances, 0, n, i, count, positives, targets, rate, mask, False, EXCLUDED)
-    attracting = _mass(logits, row, columns, weight, 0, n, i, count, positives, WEIGHTED, FLOOR)
-    tl.store(into + n, row, mask=n < count)
-    tl.store(into + count + n, attracting, mask=n < count)
-    tl.store(into + 2 * count + n, repelling, mask=n < count)
+    repelling = _mass(group, given, how, known, rate, row, SET=GENERATED)
+    if SETS > UNCONDITIONAL:
+        repelling += _mass(group, given, how, known, rate, row, SET=UNCONDITIONAL)
+    attracting = _mass(group, given, how, known, rate, row, SET=POSITIVES)
+    tl.store(known + n, row, mask=n < count)
+    tl.store(known + count + n, attracting, mask=n < count)
+    tl.store(known + 2 * count + n, repelling, mask=n < count)
 
 
 @triton.jit
-def coefficients(
-    distances, weight, known, at, rate, scale, mask, n, m, count, size, targets,
-    POSITIVE: tl.constexpr, OWN: tl.constexpr, WEIGHTED: tl.constexpr,
-    EXCLUDED: tl.constexpr, FLOOR: tl.constexpr,
-):  # fmt: skip
-    """A tile of the drift's coefficients, times ``scale``, by what is ``known`` [3N + M]."""
-    logits = _logits(distances, at, n, m, count, size, targets, rate, mask, OWN, EXCLUDED)
+def coefficients(group, given, how, temperature, n, m, SET: tl.constexpr):
+    """A tile of the drift's coefficients, for rows ``n`` and the columns ``m`` of one set."""
+    count, size, known = group.count, group.sizes[SET], temperature.known
+    logits = _logits(group, given, how, temperature.rate, n, m, SET=SET)
     row = tl.load(known + n, mask=n < count, other=0.0)
-    column = tl.load(known + 3 * count + at + m, mask=m < size, other=0.0)
-    values, _ = weights_of(weight, at, m, size, WEIGHTED)
+    column = tl.load(known + 3 * count + group.starts[SET] + m, mask=m < size, other=0.0)
+    values, _ = _weights(group, given, how, m, SET=SET)
     valid = (n < count)[:, None] & (m < size)[None, :]
-    found = _affinity(logits, row, column, values, valid, FLOOR)
-    other = tl.load(known + (2 if POSITIVE else 1) * count + n, mask=n < count, other=0.0)
-    factor = other * scale if POSITIVE else -other * scale
+    found = _affinity(logits, row, column, values, valid, FLOOR=how.FLOOR)
+    opposite = 2 if SET == POSITIVES else 1
+    other = tl.load(known + opposite * count + n, mask=n < count, other=0.0)
+    factor = other * temperature.scale if SET == POSITIVES else -other * temperature.scale
     return found * factor[:, None]

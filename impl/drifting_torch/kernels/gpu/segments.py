@@ -3,6 +3,9 @@
 A program has one group, one label and one vector. The features of one launch are its segments:
 they have the same counts of labels, samples and channels, and any numbers of vectors. What differs
 between them comes as tuples with one entry a segment, of which a program picks its own.
+
+A group's targets are three sets, in the order of their columns: positives, generated samples,
+unconditional samples. What is done to each is written once and run for every SET of them.
 """
 
 # Triton's language is typed by its compiler.
@@ -11,8 +14,14 @@ between them comes as tuples with one entry a segment, of which a program picks 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import triton
 import triton.language as tl
+
+POSITIVES = tl.constexpr(0)
+GENERATED = tl.constexpr(1)
+UNCONDITIONAL = tl.constexpr(2)
 
 COUNTS = ["groups", "cells"]
 """Arguments for whose values a kernel must not be compiled."""
@@ -25,6 +34,60 @@ def told(values):
     becomes 1 or a multiple of 16. Odd numbers from 3 are neither.
     """
     return tuple(2 * value + 5 for value in values)
+
+
+class Samples(NamedTuple):
+    """A group's samples of one set."""
+
+    start: Any
+    """Pointer to the first channel of the first sample."""
+    of_sample: Any
+    """Step from a sample to the next."""
+    of_channel: Any
+    """Step from a channel to the next."""
+
+
+class Group(NamedTuple):
+    """The sizes of a program's group, and the samples that the entries of its tiles stand for.
+
+    What has an entry for each set of targets is indexed by ``POSITIVES``, ``GENERATED`` and
+    ``UNCONDITIONAL``; without unconditional samples their entry is never read.
+    """
+
+    count: Any
+    """Generated samples N."""
+    targets: Any
+    """Samples of all sets M = P + N + U."""
+    channels: Any
+    """Channels C."""
+    sizes: Any
+    """Samples of each set (P, N, U)."""
+    starts: Any
+    """Column of each set's first sample among all targets."""
+    rows: Any
+    """Numbers of the generated samples in a tile's rows, padded [N]."""
+    columns: Any
+    """Numbers of each set's samples in a tile's columns, padded ([P], [N], [U])."""
+
+
+@triton.jit
+def group_of(
+    count, positives, others, channels, N: tl.constexpr, P: tl.constexpr, U: tl.constexpr
+):  # fmt: skip
+    """The group of a program whose tiles are of sizes ``N``, ``P`` and ``U``, the last may be 0."""
+    n, i = tl.arange(0, N), tl.arange(0, P)
+    j = n
+    if U > 0:
+        j = tl.arange(0, U)
+    return Group(
+        count=count,
+        targets=positives + count + others,
+        channels=channels,
+        sizes=(positives, count, others),
+        starts=(0, positives, positives + count),
+        rows=n,
+        columns=(i, n, j),
+    )
 
 
 @triton.jit
@@ -72,36 +135,37 @@ def cell_of(
 
 
 @triton.jit
-def samples_of(pointers, strides, first, label, vector, segment,
-             S: tl.constexpr, ALIGNED: tl.constexpr):  # fmt: skip
-    """A group's samples of one set: where they start, and the steps of samples and channels."""
-    at = label * number(strides[first], segment, S) + vector * number(
-        strides[first + 2], segment, S
-    )
-    of_sample = number(strides[first + 1], segment, S)
+def samples_of(
+    pointers, strides, label, vector, segment, S: tl.constexpr, ALIGNED: tl.constexpr
+):  # fmt: skip
+    """A group's samples of one set, by its steps [label, sample, vector, channel]."""
+    at = label * number(strides[0], segment, S) + vector * number(strides[2], segment, S)
+    of_sample = number(strides[1], segment, S)
     if ALIGNED:
         at, of_sample = tl.multiple_of(at, 16), tl.multiple_of(of_sample, 16)
         of_channel = 1
     else:
-        of_channel = number(strides[first + 3], segment, S)
-    return pick(pointers, segment, S) + at, of_sample, of_channel
+        of_channel = number(strides[3], segment, S)
+    return Samples(pick(pointers, segment, S) + at, of_sample, of_channel)
 
 
 @triton.jit
-def load_tile(pointer, at_sample, at_channel, size, channels, stride_n, stride_c, reference):
+def load_tile(samples, at_sample, at_channel, size, channels, reference):
     """A tile [samples, channels] in float32, measured from ``reference``; padding is 0."""
-    rows = at_sample.to(tl.int64)[:, None] * stride_n
+    rows = at_sample.to(tl.int64)[:, None] * samples.of_sample
     inside = (at_sample < size)[:, None] & (at_channel < channels)[None, :]
-    values = tl.load(pointer + rows + at_channel[None, :] * stride_c, mask=inside, other=0.0)
+    places = samples.start + rows + at_channel[None, :] * samples.of_channel
+    values = tl.load(places, mask=inside, other=0.0)
     return tl.where(inside, values.to(tl.float32) - reference[None, :], 0.0)
 
 
 @triton.jit
-def centred_tile(pointer, at_sample, at_channel, size, channels, stride_n, stride_c):
+def centred_tile(samples, at_sample, at_channel, size, channels):
     """The generated samples, all in one tile, measured from their mean, and the mean."""
-    rows = at_sample.to(tl.int64)[:, None] * stride_n
+    rows = at_sample.to(tl.int64)[:, None] * samples.of_sample
     inside = (at_sample < size)[:, None] & (at_channel < channels)[None, :]
-    values = tl.load(pointer + rows + at_channel[None, :] * stride_c, mask=inside, other=0.0)
+    places = samples.start + rows + at_channel[None, :] * samples.of_channel
+    values = tl.load(places, mask=inside, other=0.0)
     values = values.to(tl.float32)
     mean = tl.sum(values, 0) / size
     return tl.where(inside, values - mean[None, :], 0.0), mean

@@ -59,13 +59,37 @@ def scale(
 
     ``totals`` holds, feature after feature, weighted distances and weights [2, cells]. ``least``
     is the least divisor of the coordinates, ``least_unit`` that of the distances.
+
+    =================  =============================================================
+    read               pointers to float64
+    ``sums``           [2, groups]: distances times weights, features' unit; weights
+    ``totals``         see above; written with ``ADDING``, None without it or ``GIVEN``
+    written            pointers to float32, None with ``ADDING``
+    ``feature_scale``  S [cells], features' unit
+    ``units``          [2, cells], 1/S for distances and for coordinates, 1/unit
+    numbers, [S]       as ``told``
+    ``bases``          the first group of each segment
+    ``vectors``        its vectors V
+    ``cell_firsts``    its first cell
+    numbers
+    ``groups``         groups of all segments; ``cells`` their cells
+    ``labels``         L; ``channels`` C
+    compiled for
+    ``S``              segments, padding included
+    ``CELLS MEMBERS``  sizes of the tiles: cells, and groups of each
+    ``BATCH``          whether all labels share S
+    ``SHARED``         whether all vectors of a feature do
+    ``ADDING``         whether ``totals`` are written and no more
+    ``GIVEN``          whether they are read in place of ``sums``
+    =================  =============================================================
     """
     segment = tl.program_id(0)
     width, base = number(vectors, segment, S), number(bases, segment, S)
     first = number(cell_firsts, segment, S)
     own, own_step, members, member_step = _layout(labels, width, BATCH, SHARED)
     sums += base
-    totals += 2 * first
+    if ADDING or GIVEN:
+        totals += 2 * first
     for start in range(0, own, CELLS):
         at = start + tl.arange(0, CELLS)
         within = at < own
@@ -132,13 +156,39 @@ def drift(
     ``totals`` holds, feature after feature, the drifts' squares, their entries, the products of
     two, and the labels [T + 1 + T(T−1)/2 + 1, cells]. ``shares`` is what a loss' gradient is
     multiplied by for each label, times the number of processes, over which it is averaged.
+
+    ``bases``, ``vectors``, ``cell_firsts``, ``groups`` and ``labels`` are those of :func:`scale`.
+
+    =================  =============================================================
+    read               pointers to float64
+    ``products``       [pairs, groups], numbers
+    ``totals``         see above; written with ``ADDING``, None without it or ``GIVEN``
+    written            pointers to float32, None with ``ADDING``
+    ``drift_scale``    λ [T·cells], feature after feature, numbers
+    ``inverses``       1/λ [T·cells], numbers
+    ``per_label``      [segments, L], numbers
+    ``losses``         [segments], numbers
+    ``shares``         [segments], numbers
+    numbers
+    ``total_firsts``   [S], where each segment's totals start, as ``told``
+    ``entries``        entries N·C of a group's drift
+    ``factor``         [S], 1 over the entries of a label's drift
+    ``least``          the least λ to divide by
+    ``processes``      processes over which gradients are averaged
+    compiled for       as for :func:`scale`, and
+    ``T``              temperatures
+    ``LABELS VECTORS`` sizes of the tiles in which a label's loss is summed
+    ``CROSSED``        whether the loss needs products of two different drifts
+    ``MEAN``           whether the loss is a mean over labels, else a sum
+    =================  =============================================================
     """
     segment = tl.program_id(0)
     width, base = number(vectors, segment, S), number(bases, segment, S)
     first = number(cell_firsts, segment, S)
     own, own_step, members, member_step = _layout(labels, width, BATCH, SHARED)
     products += base
-    totals += number(total_firsts, segment, S)
+    if ADDING or GIVEN:
+        totals += number(total_firsts, segment, S)
     pairs = T * (T + 1) // 2
     for start in range(0, own, CELLS):
         at = start + tl.arange(0, CELLS)
