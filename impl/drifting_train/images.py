@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -111,7 +113,7 @@ def image_encoder(settings: ImagesSettings, channels: int, features: Any) -> MAE
     try:
         with np.load(path) as held:
             load_release_parameters(encoder, {name: held[name] for name in held.files})
-    except (OSError, TypeError, ValueError) as problem:
+    except (EOFError, OSError, TypeError, ValueError, BadZipFile, zlib.error) as problem:
         reason = " ".join(str(problem).split())[:160]
         raise TrainError(f"--encoder {path} does not fit: {reason}") from problem
     return encoder.eval().requires_grad_(False)
