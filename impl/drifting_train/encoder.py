@@ -83,7 +83,7 @@ class EncoderSettings(RunSettings):
 
 @dataclass(frozen=True)
 class Source:
-    """Images [count, C, H, W] and labels to train on, drawn with replacement, and to evaluate on."""
+    """Images [count, C, H, W] with labels: drawn with replacement to train on, and to evaluate."""
 
     draw: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
     test: Tensor

@@ -111,7 +111,8 @@ def image_encoder(settings: ImagesSettings, channels: int, features: Any) -> MAE
         load_averages(encoder, encoder_run(path), path)
         return encoder.eval().requires_grad_(False)
     try:
-        with np.load(path) as held:
+        # Opened here: NumPy leaves a file open that is no archive.
+        with path.open("rb") as file, np.load(file) as held:
             load_release_parameters(encoder, {name: held[name] for name in held.files})
     except (EOFError, OSError, TypeError, ValueError, BadZipFile, zlib.error) as problem:
         reason = " ".join(str(problem).split())[:160]
