@@ -105,7 +105,7 @@ class Run:
         self._warned = set(held["warned"])
 
     def train(self) -> None:
-        """Train to the last step; an interruption saves after its step, a second one stops at once."""
+        """Train to the last step; an interruption saves after its step, a second stops at once."""
         settings = self.settings
         with Display(self.command, settings.steps, self.console) as display:
             display.step(self.step)
