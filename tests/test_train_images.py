@@ -9,6 +9,7 @@ import pytest
 import torch
 from test_train_runs import assert_equal_states
 
+from drifting_parity import golden
 from drifting_spec.generator import sizes_of_table8
 from drifting_spec.table8 import COLUMNS, Column, load_table8
 from drifting_train import configurations
@@ -16,7 +17,7 @@ from drifting_train.checkpoint import load_checkpoint
 from drifting_train.cli import main
 from drifting_train.errors import TrainError
 from drifting_train.folders import ClassFolders
-from drifting_train.images import ImagesSettings
+from drifting_train.images import ImagesSettings, image_encoder
 from drifting_train.log import read_log
 from drifting_train.options import read_config, settings_of
 
@@ -178,6 +179,9 @@ def _spoil(folder: Path, kind: str) -> str:
         path = folder / "a" / "some.npy"
         path.write_bytes(path.read_bytes()[:200])
         return "cannot read"
+    if kind == "empty file":
+        (folder / "a" / "some.npy").write_bytes(b"")
+        return "cannot read"
     if kind == "integers":
         np.save(folder / "a" / "aa.npy", np.zeros((2, 8, 8), np.int64))
         return "expected floating numbers"
@@ -188,7 +192,8 @@ def _spoil(folder: Path, kind: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "kind", ["none", "no classes", "empty class", "unequal", "cut", "integers", "not finite"]
+    "kind",
+    ["none", "no classes", "empty class", "unequal", "cut", "empty file", "integers", "not finite"],
 )
 def test_folders_that_do_not_fit_are_named(folder: Path, kind: str) -> None:
     expected = _spoil(folder, kind)
@@ -292,3 +297,59 @@ def test_latents_are_cached_by_any_function(
     assert after.names == before.names
     assert after.counts == before.counts
     assert torch.equal(after.sample(1, 4), before.sample(1, 4)[:, ::2, ::2] / 2)
+
+
+def test_the_authors_parameters_are_read_from_a_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {
+        name.removeprefix("p/"): value
+        for name, value in golden.load("B03.params").items()
+        if name.startswith("p/")
+    }
+    for name in ("a", "b"):
+        for path in (folder / name).iterdir():
+            path.unlink()
+        values = np.random.default_rng(0).normal(size=(6, 4, 32, 32))
+        np.save(folder / name / "x.npy", values.astype(np.float32))
+    good = tmp_path / "good.npz"
+    np.savez(good, **given)
+    whole = good.read_bytes()
+
+    def images(path: Path, *more: str) -> int:
+        arguments = ["images", str(folder), "--encoder", str(path), "--out", str(tmp_path / "run")]
+        release = ["--encoder-width", "12", "--encoder-blocks", "1", "2", "1", "1"]
+        return main([*arguments, *IMAGES, *SMALL, *release, "--steps", "1", "--patch", "8", *more])
+
+    for kind in ("cut", "damaged", "empty", "array", "text", "few", "none"):
+        path = tmp_path / f"{kind}.npz"
+        if kind == "array":
+            with path.open("wb") as file:
+                np.save(file, np.zeros(3))
+        elif kind == "few":
+            np.savez(path, **dict(list(given.items())[1:]))
+        elif kind != "none":
+            middle = len(whole) // 2
+            damaged = whole[:middle] + bytes(64) + whole[middle + 64 :]
+            path.write_bytes(
+                {"cut": whole[:middle], "damaged": damaged, "empty": b"", "text": b"hello"}[kind]
+            )
+        assert images(path, "--readings", "paper,taps=release") == 2, kind
+        said = capsys.readouterr().err
+        assert f"--encoder {path} does not fit" in said
+        assert said.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+    assert images(good) == 2  # the paper's stages close without a norm
+    assert "left over" in capsys.readouterr().err
+    assert images(good, "--readings", "paper,taps=release") == 0
+    settings = settings_of(
+        ImagesSettings,
+        {"encoder": str(good), "encoder_width": 12, "encoder_blocks": (1, 2, 1, 1)}
+        | {"readings": "paper,taps=release"},
+    )
+    held = image_encoder(settings, 4, settings.feature_config({})).state_dict()
+    kernel = given["encoder/conv1/kernel"].transpose(3, 2, 0, 1)
+    assert any(
+        value.shape == kernel.shape and np.array_equal(value.numpy(), kernel)
+        for value in held.values()
+    )

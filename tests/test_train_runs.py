@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 import torch
 
 from drifting_train import toy2d
-from drifting_train.checkpoint import load_checkpoint, save_checkpoint
+from drifting_train.checkpoint import load_checkpoint, save_checkpoint, write_whole
 from drifting_train.cli import main
 from drifting_train.errors import TrainError
 from drifting_train.log import read_log
@@ -137,18 +138,22 @@ def test_a_killed_process_goes_on_to_the_bit(whole: Path, tmp_path: Path) -> Non
 def test_an_interrupted_run_saves_where_it_is(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done, count = ToyTask.step, [0]
+    drawn, count = ToyTask.batch, [0]
 
-    def interrupted(task: ToyTask) -> dict[str, float]:
+    def interrupted(task: ToyTask) -> Any:
+        # Within a step, when its numbers are drawn and its update is still to come.
+        found = drawn(task)
         count[0] += 1
-        if count[0] == 6:
-            raise KeyboardInterrupt
-        return done(task)
+        if count[0] == 7:
+            signal.raise_signal(signal.SIGINT)
+        return found
 
-    monkeypatch.setattr(ToyTask, "step", interrupted)
+    monkeypatch.setattr(ToyTask, "batch", interrupted)
+    before = signal.getsignal(signal.SIGINT)
     assert toy(tmp_path / "run") == 130
+    assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.undo()
-    assert load_checkpoint(tmp_path / "run")["step"] == 5
+    assert load_checkpoint(tmp_path / "run")["step"] == 7
     assert toy(tmp_path / "run", "--resume") == 0
     assert_as(whole, tmp_path / "run")
 
@@ -210,6 +215,106 @@ def test_a_full_disk_keeps_the_checkpoint_before(
     monkeypatch.undo()
     assert sorted(path.name for path in out.iterdir()) == ["checkpoint.pt", "log.jsonl"]
     assert load_checkpoint(out)["step"] == 3
+
+
+def test_a_disk_that_fills_while_pytorch_writes_is_named(tmp_path: Path) -> None:
+    class Full(io.BytesIO):
+        """PyTorch's writer raises an error of its own over what this raises."""
+
+        def write(self, data: Any) -> int:
+            if self.tell() > 3000:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(data)
+
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(b"the one before")
+    with pytest.raises(TrainError, match="No space left on device; the one before is kept"):
+        write_whole(path, lambda _: torch.save({"a": torch.zeros(5000)}, Full()))
+    assert [each.name for each in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert path.read_bytes() == b"the one before"
+
+
+def test_a_second_interruption_ends_a_step_and_saves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, count = ToyTask.batch, [0]
+
+    def interrupted(task: ToyTask) -> Any:
+        count[0] += 1
+        if count[0] == 8:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return drawn(task)
+
+    monkeypatch.setattr(ToyTask, "batch", interrupted)
+    assert toy(tmp_path / "run") == 130
+    assert load_checkpoint(tmp_path / "run")["step"] == 6
+
+
+def test_parameters_that_are_not_finite_are_not_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done, count = ToyTask.step, [0]
+
+    def broken(task: ToyTask) -> dict[str, float]:
+        values = done(task)
+        count[0] += 1
+        if count[0] == 6:
+            next(task.model.parameters()).data.view(-1)[3] = torch.inf
+        return values
+
+    monkeypatch.setattr(ToyTask, "step", broken)
+    # No evaluation between the update and the checkpoint, which would stop at the samples.
+    assert toy(tmp_path / "run", "--evaluate-every", "100") == 2
+    assert "step 6: parameter" in (said := error(capsys))
+    assert "not finite; training stopped" in said
+    assert load_checkpoint(tmp_path / "run")["step"] == 3
+
+
+def test_a_run_from_before_a_setting_goes_on(whole: Path, tmp_path: Path) -> None:
+    held = load_checkpoint(whole)
+    del held["settings"]["repulsion"]
+    for out in (tmp_path / "one", tmp_path / "other"):
+        out.mkdir()
+        save_checkpoint(out / "checkpoint.pt", held)
+        (out / "log.jsonl").write_text((whole / "log.jsonl").read_text())
+    assert toy(tmp_path / "one", "--resume") == 0
+    assert toy(tmp_path / "other", "--resume", "--repulsion", "2") == 2
+
+
+def test_tensorboard_has_the_log_s_numbers_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    done, count = ToyTask.step, [0]
+
+    def killed(task: ToyTask) -> dict[str, float]:
+        count[0] += 1
+        if count[0] == 9:
+            raise Killed
+        return done(task)
+
+    monkeypatch.setattr(ToyTask, "step", killed)
+    out = tmp_path / "run"
+    with pytest.raises(Killed):
+        toy(out, "--tensorboard")
+    monkeypatch.undo()
+    assert toy(out, "--tensorboard", "--resume") == 0  # from step 6: that of 8 is written again
+    held = events.EventAccumulator(str(out / "tensorboard"))
+    held.Reload()
+    lines = [each for each in read_log(out / "log.jsonl") if each["kind"] == "train"]
+    for name in ("loss", "drift_energy/points/tau=0.2"):
+        shown = [(each.step, each.value) for each in held.Scalars(f"train/{name}")]
+        assert shown == [(each["step"], pytest.approx(each[name], rel=1e-6)) for each in lines]
+    assert [each.step for each in held.Scalars("evaluation/energy_distance")] == [0, 5, 10, 11]
+
+
+def test_tensorboard_that_is_not_installed_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert toy(tmp_path / "run", "--tensorboard") == 2
+    assert "--tensorboard needs the package tensorboard: pip install" in error(capsys)
 
 
 def test_a_folder_that_cannot_be_written_is_named(

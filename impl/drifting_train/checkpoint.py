@@ -29,12 +29,21 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], None]) -> None:
         part.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as problem:
-        # PyTorch wraps what the file raised in a RuntimeError at times.
-        reason = getattr(problem, "strerror", None) or str(problem).splitlines()[0]
+        reason = _reason(problem)
         kept = "; the one before is kept" if path.exists() else ""
         raise TrainError(f"cannot write {path}: {reason}{kept}") from problem
     finally:
         part.unlink(missing_ok=True)
+
+
+def _reason(problem: BaseException) -> str:
+    """What the system said: PyTorch raises a RuntimeError of its own over what the file raised."""
+    under: BaseException | None = problem
+    while under is not None:
+        if isinstance(under, OSError) and under.strerror:
+            return under.strerror
+        under = under.__cause__ or under.__context__
+    return str(problem).splitlines()[0]
 
 
 def _sync_folder(folder: Path) -> None:

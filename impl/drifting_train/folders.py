@@ -61,7 +61,7 @@ class ClassFolders:
         else:
             try:
                 held = np.load(path, mmap_mode="r")
-            except (OSError, ValueError) as problem:
+            except (EOFError, OSError, ValueError) as problem:
                 raise TrainError(f"cannot read {path}: {problem}") from problem
             if held.ndim not in (3, 4) or not np.issubdtype(held.dtype, np.floating):
                 raise TrainError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -109,9 +111,10 @@ def image_encoder(settings: ImagesSettings, channels: int, features: Any) -> MAE
         load_averages(encoder, encoder_run(path), path)
         return encoder.eval().requires_grad_(False)
     try:
-        with np.load(path) as held:
+        # Opened here: NumPy leaves a file open that is no archive.
+        with path.open("rb") as file, np.load(file) as held:
             load_release_parameters(encoder, {name: held[name] for name in held.files})
-    except (OSError, TypeError, ValueError) as problem:
+    except (EOFError, OSError, TypeError, ValueError, BadZipFile, zlib.error) as problem:
         reason = " ".join(str(problem).split())[:160]
         raise TrainError(f"--encoder {path} does not fit: {reason}") from problem
     return encoder.eval().requires_grad_(False)

@@ -14,9 +14,14 @@ NAME = "log.jsonl"
 
 
 class RunLog:
-    """Appends to the log of a run, and to TensorBoard's if that is installed and asked for."""
+    """Appends to the log of a run, and to TensorBoard's if that is installed and asked for.
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+    TensorBoard hides what a run cut short has written from ``purge_step`` on.
+    """
+
+    def __init__(
+        self, folder: Path, *, tensorboard: bool = False, purge_step: int | None = None
+    ) -> None:
         self.path = folder / NAME
         self._board: Any = None
         if tensorboard:
@@ -26,7 +31,7 @@ class RunLog:
                 raise TrainError(
                     "--tensorboard needs the package tensorboard: pip install tensorboard"
                 ) from problem
-            self._board = SummaryWriter(str(folder / "tensorboard"))
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=purge_step)
 
     def write(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one line: the step, what kind of line it is, and its values."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import signal
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, current_thread, main_thread
 from typing import Any
 
 import torch
@@ -20,6 +23,29 @@ from drifting_train.task import Task
 
 FREE = {"out", "device", "threads", "log_every", "tensorboard", "checkpoint_every"}
 """Settings that may differ when a run goes on: the parameters do not depend on them."""
+
+
+@contextmanager
+def _interruptions() -> Generator[Event]:
+    """Put SIGINT off until a step is whole; the second one ends it at once, with nothing saved.
+
+    A checkpoint from the middle of a step would not go on to the bit.
+    """
+    seen = Event()
+
+    def stop(_number: int, _frame: object) -> None:
+        if seen.is_set():
+            raise KeyboardInterrupt
+        seen.set()
+
+    if current_thread() is not main_thread():  # only that one is told of signals
+        yield seen
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class Run:
@@ -51,7 +77,8 @@ class Run:
         if self.leading:
             for part in self.folder.glob(f".{NAME}.*.part"):
                 part.unlink()  # of a run that was killed while it wrote
-            self.log = RunLog(self.folder, tensorboard=self.settings.tensorboard)
+            again = self.step + 1 if resume else None
+            self.log = RunLog(self.folder, tensorboard=self.settings.tensorboard, purge_step=again)
             self.log.keep_until(self.step if resume else -1)
         if world_size() > 1:
             torch.distributed.barrier()  # none writes before all have looked
@@ -62,10 +89,12 @@ class Run:
                 f"{self.path} is of drifting-train {held['command']}, expected {self.command}"
             )
         now = as_plain(self.settings)
+        # A setting that the checkpoint does not know yet was at its default.
+        before = as_plain(type(self.settings)()) | held["settings"]
         differing = [
-            f"{name.replace('_', '-')} was {held['settings'].get(name)!r} and is {value!r}"
+            f"{name.replace('_', '-')} was {before[name]!r} and is {value!r}"
             for name, value in now.items()
-            if name not in FREE and held["settings"].get(name) != value
+            if name not in FREE and before[name] != value
         ]
         if differing:
             raise TrainError(
@@ -76,7 +105,7 @@ class Run:
         self._warned = set(held["warned"])
 
     def train(self) -> None:
-        """Train to the last step; on an interruption the checkpoint is brought up to date."""
+        """Train to the last step; an interruption saves after its step, a second stops at once."""
         settings = self.settings
         with Display(self.command, settings.steps, self.console) as display:
             display.step(self.step)
@@ -85,13 +114,13 @@ class Run:
             else:
                 self._evaluate(display)
                 self._save()
-            try:
+            with _interruptions() as seen:
                 while self.step < settings.steps:
                     self._step(display)
-            except KeyboardInterrupt:
-                self._save()
-                display.say(f"stopped at step {self.step}; --resume goes on from there")
-                raise
+                    if seen.is_set() and self.step < settings.steps:
+                        self._save()
+                        display.say(f"stopped at step {self.step}; --resume goes on from there")
+                        raise KeyboardInterrupt
 
     def _step(self, display: Display) -> None:
         settings = self.settings
@@ -118,6 +147,12 @@ class Run:
                 raise self._stopped(number, f"{', '.join(broken[:3])} not finite")
             self._save()
 
+    def _check_parameters(self) -> None:
+        """Stop rather than put parameters in the checkpoint's place that are of no use."""
+        for name, value in self.task.model.named_parameters():
+            if not bool(value.isfinite().all()):
+                raise self._stopped(self.step, f"parameter {name} not finite")
+
     def _stopped(self, number: int, reason: str) -> TrainError:
         kept = f"{self.path} is kept as it was" if self.path.exists() else "there is no checkpoint"
         return TrainError(f"step {number}: {reason}; training stopped, {kept}")
@@ -141,6 +176,7 @@ class Run:
             self.log.write(kind, self.step, shown)
 
     def _save(self) -> None:
+        self._check_parameters()
         if not self.leading:
             return
         held = {
